@@ -1,0 +1,169 @@
+"""What the operator decided: one frozen object, read once from the environment and checked at boot.
+
+Every value is a variable of the environment, a line of `.env`, or, for secrets, a file that `NAME_FILE` points to.
+Nothing else in the house reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+
+class SettingsError(Exception):
+    """Some settings are wrong; the message lists each of them with its variable."""
+
+
+def _words(value: Any) -> Any:
+    """`"a, b"` from the environment as `("a", "b")`."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class Settings(BaseSettings):
+    """The names on the right are the variables; `.env.example` says what each is for."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_file=".env", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    ledger_database_url: SecretStr = Field(alias="LEDGER_DATABASE_URL")
+    data_database_url: SecretStr = Field(alias="DATA_DATABASE_URL")
+    broker_url: SecretStr = Field(alias="CELERY_BROKER_URL")
+    result_backend: SecretStr = Field(alias="CELERY_RESULT_BACKEND")
+
+    smtp_url: SecretStr = Field(SecretStr("smtp://localhost:25"), alias="SMTP_URL")
+    mail_from: str = Field("sluice@localhost", alias="MAIL_FROM")
+    storage_dir: Path = Field(Path("storage"), alias="SLUICE_STORAGE_DIR")
+    tables: Words = Field(("data",), alias="SLUICE_TABLES")
+    task_modules: Words = Field((), alias="SLUICE_TASK_MODULES")
+
+    #: Seconds an attempt may stay silent before others take its task over.
+    lease_seconds: float = Field(15.0, alias="SLUICE_LEASE_SECONDS", ge=1, le=3600)
+    #: Seconds a stopped task has to notice by itself before its database connections are killed.
+    stop_grace_seconds: float = Field(1.0, alias="SLUICE_STOP_GRACE_SECONDS", ge=0.1, le=60)
+    #: Seconds a worker that was told to end lets running tasks go on.
+    shutdown_grace_seconds: float = Field(10.0, alias="SLUICE_SHUTDOWN_GRACE_SECONDS", ge=1, le=3600)
+    #: Tasks one worker runs side by side.
+    concurrency: int = Field(2, alias="SLUICE_CONCURRENCY", ge=1, le=256)
+    result_ttl_seconds: int = Field(86_400, alias="SLUICE_RESULT_TTL_SECONDS", ge=60)
+
+    #: Seed 1's GET routes that change something; POST and DELETE always work.
+    legacy_get: bool = Field(False, alias="SLUICE_LEGACY_GET")
+    body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)
+    upload_bytes: int = Field(1 << 28, alias="SLUICE_UPLOAD_BYTES", ge=1024)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="SLUICE_LOG_LEVEL")
+    log_format: Literal["json", "text"] = Field("json", alias="SLUICE_LOG_FORMAT")
+
+    @field_validator("ledger_database_url", "data_database_url")
+    @classmethod
+    def _speaks_mysql(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith("mysql+pymysql://"):
+            raise ValueError("must start with mysql+pymysql://")
+        return url
+
+    @field_validator("broker_url")
+    @classmethod
+    def _speaks_amqp(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise ValueError("must start with amqp:// or amqps://: the queues are RabbitMQ's")
+        return url
+
+    @field_validator("result_backend")
+    @classmethod
+    def _speaks_redis(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _NamedFiles(settings_cls), dotenv_settings
+
+
+class _NamedFiles(PydanticBaseSettingsSource):
+    """`NAME_FILE=/run/secrets/x` stands for `NAME=<what that file holds>`, as container platforms do it."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        variable = f"{field.alias}_FILE"
+        path = os.environ.get(variable)
+        if not path:
+            return None, field.alias, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field.alias, False
+        except OSError as error:
+            raise SettingsError(f"{variable}: {error}") from error
+
+    def __call__(self) -> dict[str, Any]:
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {alias: value for value, alias, _ in found if value is not None}
+
+
+def load(**overrides: Any) -> Settings:
+    """Read and check the settings; raises SettingsError with every fault in one message."""
+    try:
+        found = Settings(**overrides)
+    except ValidationError as error:
+        faults = [f"  {fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise SettingsError("these settings are wrong:\n" + "\n".join(faults)) from None
+    _refuse_misspelt(found)
+    return found
+
+
+def _refuse_misspelt(found: Settings) -> None:
+    known = variables()
+    strangers = sorted(
+        name
+        for name in os.environ
+        if name.startswith("SLUICE_") and name.removesuffix("_FILE") not in known | _STACK_VARIABLES
+    )
+    if strangers:
+        raise SettingsError("no such settings: " + ", ".join(strangers) + "; .env.example lists them all")
+
+
+#: Variables of the local stack and its scripts, which the service itself does not read.
+_STACK_VARIABLES = frozenset(
+    {
+        "SLUICE_URL",
+        "SLUICE_API_KEY",
+        "SLUICE_RUN_DIR",
+        "SLUICE_STATE_DIR",
+        "SLUICE_MAIL_DIR",
+        "SLUICE_API_PORT",
+        "SLUICE_FLOWER_PORT",
+        "SLUICE_RABBITMQ_UI_PORT",
+    }
+)
+
+
+def variables() -> frozenset[str]:
+    """The names of all variables that `Settings` knows."""
+    return frozenset(str(field.alias) for field in Settings.model_fields.values())
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process."""
+    return load()
