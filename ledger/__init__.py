@@ -1,0 +1,1 @@
+"""The ledger: what is known of every task, durably. It knows neither Celery nor HTTP."""

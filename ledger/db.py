@@ -1,0 +1,168 @@
+"""Connections to the ledger's database and to the business databases.
+
+Engines are made on first use and forgotten in a forked child, so that no two processes ever share a socket. Every
+socket has a deadline: a frozen server must not freeze us.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, literal_column, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.elements import ColumnElement, TextClause
+
+from settings import settings
+
+T = TypeVar("T")
+
+#: The only clock that decides anything.
+NOW: TextClause = text("UTC_TIMESTAMP(6)")
+
+
+def later(seconds: float) -> ColumnElement[Any]:
+    """The database's time, so many seconds from now."""
+    return literal_column(f"UTC_TIMESTAMP(6) + INTERVAL {round(seconds * 1_000_000)} MICROSECOND")
+
+
+def earlier(seconds: float) -> ColumnElement[Any]:
+    """The database's time, so many seconds ago."""
+    return literal_column(f"UTC_TIMESTAMP(6) - INTERVAL {round(seconds * 1_000_000)} MICROSECOND")
+
+
+#: The name of the one business database of a plain installation.
+DATA = "data"
+
+#: Deadlock, and lock wait timeout: the transaction is lost but the database is well.
+_TRY_AGAIN = frozenset({1205, 1213})
+#: No connection, connection lost, too many connections, shutting down, read-only.
+_AWAY = frozenset({1040, 1053, 1077, 1079, 1129, 1203, 1226, 1290, 1836, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
+
+
+class Unavailable(Exception):
+    """The database cannot be reached, or did not answer in time."""
+
+
+_engines: dict[str, Engine] = {}
+_patience_seconds = 10.0
+
+
+def be_patient(seconds: float) -> None:
+    """How long this process waits for a database's answer. The door calls this with a second, workers keep ten."""
+    global _patience_seconds
+    _patience_seconds = seconds
+    _forget()
+
+
+def ledger() -> Engine:
+    """The ledger's database."""
+    return _engine("ledger", settings().ledger_database_url.get_secret_value())
+
+
+def data(name: str = DATA) -> Engine:
+    """A business database, for plain reads. Writes of tasks go through `ledger.xa`."""
+    return _engine(f"data:{name}", data_url(name))
+
+
+def data_names() -> tuple[str, ...]:
+    """The names of the configured business databases."""
+    return (DATA,)
+
+
+def data_url(name: str) -> str:
+    if name not in data_names():
+        raise KeyError(f"no database named {name!r}; there are: {', '.join(data_names())}")
+    return settings().data_database_url.get_secret_value()
+
+
+def _engine(name: str, url: str) -> Engine:
+    engine = _engines.get(name)
+    if engine is None:
+        engine = _engines.setdefault(
+            name,
+            create_engine(
+                url,
+                isolation_level="READ COMMITTED",
+                pool_size=8,
+                max_overflow=64,
+                pool_timeout=_patience_seconds,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                connect_args=socket_deadlines(_patience_seconds),
+            ),
+        )
+    return engine
+
+
+def socket_deadlines(seconds: float) -> dict[str, float]:
+    return {"connect_timeout": max(1, round(seconds)), "read_timeout": seconds, "write_timeout": seconds}
+
+
+def lone_engine(url: str, *, patience_seconds: float = 10.0) -> Engine:
+    """An engine without a pool, in autocommit: for branches, and for processes that fork while they run."""
+    return create_engine(
+        url,
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        connect_args=socket_deadlines(patience_seconds),
+    )
+
+
+def _forget() -> None:
+    for engine in _engines.values():
+        engine.dispose(close=False)
+    _engines.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """A driver's error about an absent server becomes `Unavailable`, where it enters the house."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if error.connection_invalidated or error_code(error) in _AWAY:
+            raise Unavailable(f"the database does not answer ({error_code(error)})") from error
+        raise
+    except TimeoutError as error:
+        raise Unavailable("all connections to the database are busy") from error
+
+
+@contextmanager
+def transaction() -> Iterator[Connection]:
+    """One business fact of the ledger: everything in here is written together or not at all."""
+    with translated(), ledger().begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine | None = None) -> Iterator[Connection]:
+    """A connection for reads."""
+    with translated(), (engine or ledger()).connect() as connection:
+        yield connection
+
+
+def transact(work: Callable[[Connection], T]) -> T:
+    """Run `work` in a transaction, again when InnoDB picked it as the victim of a deadlock."""
+    for _ in range(9):
+        try:
+            with transaction() as connection:
+                return work(connection)
+        except OperationalError as error:
+            if error_code(error) not in _TRY_AGAIN:
+                raise
+    with transaction() as connection:
+        return work(connection)
+
+
+def error_code(error: DBAPIError) -> int:
+    """MySQL's number of the error, 0 when the driver gave none."""
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else 0

@@ -1,0 +1,104 @@
+"""The ledger's tables, and the one table that every business database gets.
+
+Identifiers are UUIDv7, so that the primary key is also the order of acceptance. All times are the database's own
+`UTC_TIMESTAMP(6)`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy.dialects.mysql import DATETIME
+
+ledger = MetaData()
+business = MetaData()
+
+_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mariadb_engine": "InnoDB", "mariadb_charset": "utf8mb4"}
+
+
+def _name(length: int) -> String:
+    """A word of ours: ASCII, compared byte by byte."""
+    return String(length, collation="ascii_bin")
+
+
+def _time() -> DATETIME:
+    return DATETIME(fsp=6)
+
+
+tasks = Table(
+    "tasks",
+    ledger,
+    Column("id", _name(36), primary_key=True),
+    Column("task_type", _name(64), nullable=False),
+    Column("priority", _name(8), nullable=False),
+    Column("queue", _name(32), nullable=False),
+    Column("state", _name(12), nullable=False),
+    Column("parameters", JSON, nullable=False),
+    #: Counts claims, and fences: an attempt that is not this one any more can change nothing.
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    #: How many of `max_retries` are used up. A hand-back at shutdown uses none.
+    Column("retries", SmallInteger, nullable=False, server_default="0"),
+    Column("max_retries", SmallInteger, nullable=False),
+    Column("timeout_seconds", Integer, nullable=False),
+    #: What a scheduled or retrying task waits for.
+    Column("due_at", _time()),
+    #: When the broker last confirmed a ticket for the coming attempt.
+    Column("dispatched_at", _time()),
+    Column("dispatches", Integer, nullable=False, server_default="0"),
+    Column("worker", String(128)),
+    Column("lease_until", _time()),
+    Column("progress_done", BigInteger),
+    Column("progress_total", BigInteger),
+    #: The databases whose branches the decision covers, once it is taken.
+    Column("participants", JSON),
+    Column("result", JSON),
+    Column("error", JSON),
+    #: What a stop undid: {"rows_undone": n, "rows_remaining": 0}.
+    Column("undone", JSON),
+    Column("created_at", _time(), nullable=False),
+    Column("updated_at", _time(), nullable=False),
+    Column("started_at", _time()),
+    Column("finished_at", _time()),
+    Index("ix_tasks_state_due", "state", "due_at"),
+    Index("ix_tasks_state_lease", "state", "lease_until"),
+    Index("ix_tasks_state_queue", "state", "queue", "dispatched_at"),
+    Index("ix_tasks_state_id", "state", "id"),
+    Index("ix_tasks_type_id", "task_type", "id"),
+    **_TABLE,
+)
+
+#: One row for each move, written in the same transaction; and the remarks that the monitor leaves.
+events = Table(
+    "task_events",
+    ledger,
+    Column("seq", BigInteger, primary_key=True, autoincrement=True),
+    Column("task_id", _name(36), nullable=False),
+    Column("at", _time(), nullable=False),
+    Column("event", _name(16), nullable=False),
+    Column("state", _name(12), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("remark", Text),
+    Column("detail", JSON),
+    Index("ix_task_events_task", "task_id", "seq"),
+    **_TABLE,
+)
+
+#: Running totals that must outlive the rows they count, such as tickets that were sent again.
+counters = Table(
+    "counters",
+    ledger,
+    Column("name", _name(64), primary_key=True),
+    Column("value", BigInteger, nullable=False, server_default="0"),
+    **_TABLE,
+)
+
+#: First row of every branch: proves, once it is visible, that this task's attempt was committed here, and lets no
+#: second attempt commit, whatever else fails.
+marker = Table(
+    "sluice_marker",
+    business,
+    Column("task_id", _name(36), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("changed_rows", BigInteger, nullable=False, server_default="0"),
+    Column("at", _time(), nullable=False),
+    **_TABLE,
+)

@@ -1,0 +1,192 @@
+"""The reads of the ledger."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, func, literal_column, select
+
+from ledger import db
+from ledger.db import earlier
+from ledger.models import counters, events, tasks
+from ledger.states import State
+
+NOW = db.NOW
+
+
+class BadCursor(Exception):
+    """The cursor is not one that this list gave out."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The few columns on which others' actions depend."""
+
+    task_id: str
+    state: State
+    attempt: int
+    lease_expired: bool
+    participants: tuple[str, ...]
+    progress_done: int
+    retries: int
+    max_retries: int
+    task_type: str
+    worker: str | None
+    idle_seconds: float
+
+
+_STANDING = (
+    tasks.c.id,
+    tasks.c.state,
+    tasks.c.attempt,
+    func.coalesce(tasks.c.lease_until < NOW, 1).label("lease_expired"),
+    tasks.c.participants,
+    tasks.c.progress_done,
+    tasks.c.retries,
+    tasks.c.max_retries,
+    tasks.c.task_type,
+    tasks.c.worker,
+    func.timestampdiff(literal_column("MICROSECOND"), tasks.c.updated_at, NOW).label("idle"),
+)
+
+
+def _standing_of(row: Row[Any]) -> Standing:
+    return Standing(
+        task_id=row.id,
+        state=State(row.state),
+        attempt=row.attempt,
+        lease_expired=bool(row.lease_expired),
+        participants=tuple(row.participants or ()),
+        progress_done=row.progress_done or 0,
+        retries=row.retries,
+        max_retries=row.max_retries,
+        task_type=row.task_type,
+        worker=row.worker,
+        idle_seconds=row.idle / 1_000_000,
+    )
+
+
+def standing(task_id: str) -> Standing | None:
+    with db.reading() as connection:
+        row = connection.execute(select(*_STANDING).where(tasks.c.id == task_id)).first()
+    return _standing_of(row) if row else None
+
+
+def state(task_id: str) -> State | None:
+    with db.reading() as connection:
+        found = connection.execute(select(tasks.c.state).where(tasks.c.id == task_id)).scalar()
+    return State(found) if found else None
+
+
+def standings(state: State, limit: int = 500) -> list[Standing]:
+    """Tasks in a state, oldest first."""
+    with db.reading() as connection:
+        rows = connection.execute(
+            select(*_STANDING).where(tasks.c.state == state).order_by(tasks.c.id).limit(limit)
+        ).all()
+    return [_standing_of(row) for row in rows]
+
+
+def expired_leases(limit: int = 200) -> list[Standing]:
+    """Running tasks whose attempt has been silent for longer than its lease."""
+    with db.reading() as connection:
+        rows = connection.execute(
+            select(*_STANDING)
+            .where(tasks.c.state == State.RUNNING, tasks.c.lease_until < NOW)
+            .order_by(tasks.c.lease_until)
+            .limit(limit)
+        ).all()
+    return [_standing_of(row) for row in rows]
+
+
+def waiting_by_queue(settled_seconds: float) -> dict[str, int]:
+    """For each queue, how many of its queued tasks have had a confirmed ticket for so many seconds."""
+    with db.reading() as connection:
+        rows = connection.execute(
+            select(tasks.c.queue, func.count())
+            .where(tasks.c.state == State.QUEUED, tasks.c.dispatched_at < earlier(settled_seconds))
+            .group_by(tasks.c.queue)
+        )
+        return {queue: number for queue, number in rows}
+
+
+def task(task_id: str) -> Row[Any] | None:
+    """All of one task."""
+    with db.reading() as connection:
+        return connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+
+
+def history(task_id: str) -> Sequence[Row[Any]]:
+    """What happened to a task, oldest first."""
+    with db.reading() as connection:
+        return connection.execute(
+            select(events).where(events.c.task_id == task_id).order_by(events.c.seq)
+        ).all()
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: Sequence[Row[Any]]
+    next_cursor: str | None
+
+
+_LISTED = tuple(column for column in tasks.c if column.name not in {"parameters", "result", "undone"})
+
+
+def page(
+    *,
+    states: Sequence[str] = (),
+    task_types: Sequence[str] = (),
+    priorities: Sequence[str] = (),
+    created_after: datetime | None = None,
+    created_before: datetime | None = None,
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page:
+    """Tasks that fit, newest first. The cursor is the last identifier seen, so that pages stay put while tasks arrive."""
+    statement = select(*_LISTED).order_by(tasks.c.id.desc()).limit(limit + 1)
+    for column, words in ((tasks.c.state, states), (tasks.c.task_type, task_types), (tasks.c.priority, priorities)):
+        if words:
+            statement = statement.where(column.in_(words))
+    if created_after:
+        statement = statement.where(tasks.c.created_at >= created_after.replace(tzinfo=None))
+    if created_before:
+        statement = statement.where(tasks.c.created_at < created_before.replace(tzinfo=None))
+    if cursor:
+        statement = statement.where(tasks.c.id < _decode(cursor))
+    with db.reading() as connection:
+        rows = connection.execute(statement).all()
+    more = len(rows) > limit
+    return Page(rows[:limit], _encode(rows[limit - 1].id) if more else None)
+
+
+def _encode(task_id: str) -> str:
+    return base64.urlsafe_b64encode(task_id.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> str:
+    try:
+        task_id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, ValueError) as error:
+        raise BadCursor("not a cursor of this list") from error
+    if len(task_id) != 36:
+        raise BadCursor("not a cursor of this list")
+    return task_id
+
+
+def counts() -> dict[str, int]:
+    """Tasks by state."""
+    with db.reading() as connection:
+        found = dict(connection.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state)).tuples().all())
+    return {state.value: found.get(state.value, 0) for state in State}
+
+
+def totals() -> dict[str, int]:
+    """The running totals."""
+    with db.reading() as connection:
+        return dict(connection.execute(select(counters.c.name, counters.c.value)).tuples().all())

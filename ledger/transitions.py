@@ -1,0 +1,500 @@
+"""The verbs of the ledger: every change of a task's state is one of these.
+
+A verb is one guarded UPDATE that names the states it may leave, with the audit row in the same transaction. It answers
+whether it won. A loss is normal: somebody else was first, and the row says who.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from ledger import db
+from ledger.db import earlier, later
+from ledger.models import events, tasks
+from ledger.states import MOVES, WAITING, State
+
+NOW = db.NOW
+
+#: A task counts as overtaken when a better one of its kind was ready for longer than this before it started.
+INVERSION_MICROSECONDS = 200_000
+
+
+@dataclass(frozen=True)
+class NewTask:
+    """What `accept` writes. `delay_seconds` and `run_at` (aware, UTC) exclude each other."""
+
+    task_id: str
+    task_type: str
+    priority: str
+    queue: str
+    parameters: dict[str, Any]
+    max_retries: int
+    timeout_seconds: int
+    delay_seconds: float = 0
+    run_at: datetime | None = None
+
+    @property
+    def state(self) -> State:
+        return State.SCHEDULED if self.delay_seconds > 0 or self.run_at else State.QUEUED
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What the broker carries: which attempt of which task may start, and where."""
+
+    task_id: str
+    attempt: int
+    task_type: str
+    queue: str
+    timeout_seconds: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A won task: this attempt holds its row until it settles it or its lease runs out."""
+
+    task_id: str
+    attempt: int
+    task_type: str
+    priority: str
+    parameters: dict[str, Any]
+    retries: int
+    max_retries: int
+    timeout_seconds: int
+
+
+def accept(new: Sequence[NewTask]) -> None:
+    """Write tasks down, all or none. When this returns they are on disk."""
+
+    def work(connection: Connection) -> None:
+        connection.execute(_ACCEPT, [_row_of(task) for task in new])
+        connection.execute(
+            insert(events).values(at=NOW),
+            [
+                {"task_id": task.task_id, "event": "accepted", "state": task.state, "attempt": 0}
+                for task in new
+            ],
+        )
+
+    db.transact(work)
+
+
+_ACCEPT = insert(tasks).values(
+    created_at=NOW,
+    updated_at=NOW,
+    due_at=func.coalesce(
+        bindparam("run_at"),
+        text("IF(:delay > 0, UTC_TIMESTAMP(6) + INTERVAL :delay * 1000000 MICROSECOND, NULL)"),
+    ),
+)
+
+
+def _row_of(task: NewTask) -> dict[str, Any]:
+    return {
+        "id": task.task_id,
+        "task_type": task.task_type,
+        "priority": task.priority,
+        "queue": task.queue,
+        "state": task.state,
+        "parameters": task.parameters,
+        "max_retries": task.max_retries,
+        "timeout_seconds": task.timeout_seconds,
+        "delay": task.delay_seconds,
+        "run_at": task.run_at.replace(tzinfo=None) if task.run_at else None,
+    }
+
+
+def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> Claim | None:
+    """Take a queued task. None: it was stopped, somebody has it, or the ticket is an old one."""
+
+    def work(connection: Connection) -> Claim | None:
+        won = _move(
+            connection,
+            "claimed",
+            task_id,
+            attempt=attempt - 1,
+            values={
+                "attempt": attempt,
+                "worker": worker,
+                "lease_until": later(lease_seconds),
+                "started_at": NOW,
+                "due_at": None,
+                "progress_done": None,
+                "progress_total": None,
+                "participants": None,
+                "result": None,
+            },
+            event_attempt=attempt,
+            remark=f"by {worker}",
+        )
+        return _claim_of(connection, task_id, attempt) if won else None
+
+    return db.transact(work)
+
+
+def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
+    row = connection.execute(
+        select(
+            tasks.c.task_type,
+            tasks.c.priority,
+            tasks.c.parameters,
+            tasks.c.retries,
+            tasks.c.max_retries,
+            tasks.c.timeout_seconds,
+        ).where(tasks.c.id == task_id)
+    ).one()
+    return Claim(task_id, attempt, *row)
+
+
+def count_inversion(task_id: str, better_queues: Sequence[str]) -> bool:
+    """Note when a task was started although a better one of its kind had been ready; True when it was so."""
+    if not better_queues:
+        return False
+
+    def work(connection: Connection) -> bool:
+        overtaken = connection.execute(
+            select(tasks.c.id)
+            .where(
+                tasks.c.state == State.QUEUED,
+                tasks.c.queue.in_(better_queues),
+                tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
+            )
+            .limit(1)
+        ).scalar()
+        if overtaken:
+            _count(connection, "inversions", 1)
+            _note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
+        return overtaken is not None
+
+    return db.transact(work)
+
+
+def renew(
+    task_id: str, attempt: int, *, lease_seconds: float, done: int | None = None, total: int | None = None
+) -> bool:
+    """Keep the lease and tell the progress. A loss means: stopped, or taken over; do nothing more for this task."""
+    values: dict[str, Any] = {"lease_until": later(lease_seconds)}
+    if done is not None:
+        values |= {"progress_done": done, "progress_total": total}
+    with db.transaction() as connection:
+        result = connection.execute(
+            update(tasks)
+            .where(
+                tasks.c.id == task_id,
+                tasks.c.attempt == attempt,
+                tasks.c.state.in_([State.RUNNING, State.COMMITTING]),
+            )
+            .values(**values)
+        )
+    return result.rowcount == 1
+
+
+def was_stopped(task_id: str, attempt: int) -> bool:
+    """Whether a stop, and not a lost lease, took the task from this attempt."""
+    with db.reading() as connection:
+        state = connection.execute(
+            select(tasks.c.state).where(tasks.c.id == task_id, tasks.c.attempt == attempt)
+        ).scalar()
+    return state in (State.REVOKING, State.REVOKED)
+
+
+def decide(task_id: str, attempt: int, *, databases: Sequence[str], result: Any) -> bool:
+    """THE decision of two-phase commit. A loss means that nothing of this attempt may ever become true."""
+    return _won(
+        "decided", task_id, attempt=attempt, values={"participants": list(databases), "result": result}
+    )
+
+
+def finish(task_id: str, attempt: int, *, result: Any = None, keep_result: bool = False) -> bool:
+    """Success. `keep_result` leaves what the decision recorded."""
+    values: dict[str, Any] = {"error": None, "lease_until": None, "finished_at": NOW}
+    if not keep_result:
+        values["result"] = result
+    return _won("finished", task_id, attempt=attempt, values=values)
+
+
+def retry(
+    task_id: str,
+    attempt: int,
+    *,
+    after_seconds: float,
+    error: dict[str, Any],
+    remark: str,
+    expired_only: bool = False,
+) -> bool:
+    """The attempt failed and another follows. `expired_only` is for those who act for a silent attempt."""
+    return _won(
+        "retried",
+        task_id,
+        attempt=attempt,
+        values={
+            "retries": tasks.c.retries + 1,
+            "due_at": later(after_seconds),
+            "error": error,
+            "result": None,
+            **_LET_GO,
+        },
+        remark=remark,
+        detail=error,
+        also=_EXPIRED if expired_only else None,
+    )
+
+
+def give_up(
+    task_id: str, attempt: int, *, error: dict[str, Any], remark: str, expired_only: bool = False
+) -> bool:
+    """The task failed for good."""
+    return _won(
+        "given_up",
+        task_id,
+        attempt=attempt,
+        values={"error": error, "result": None, "finished_at": NOW, "lease_until": None},
+        remark=remark,
+        detail=error,
+        also=_EXPIRED if expired_only else None,
+    )
+
+
+def hand_back(task_id: str, attempt: int, *, remark: str) -> bool:
+    """The worker leaves: the task is queued again, and no retry is used up."""
+    return _won("handed_back", task_id, attempt=attempt, values=dict(_LET_GO), remark=remark)
+
+
+def stop(task_id: str, *, remark: str) -> tuple[State, State, int] | None:
+    """Take a task back. Answers (state before, state now, attempt), or None when there is no such task.
+
+    Equal states mean that the stop came too late, or a second time, and changed nothing.
+    """
+
+    def work(connection: Connection) -> tuple[State, State, int] | None:
+        row = connection.execute(
+            select(tasks.c.state, tasks.c.attempt).where(tasks.c.id == task_id).with_for_update()
+        ).first()
+        if row is None:
+            return None
+        before, attempt = State(row.state), row.attempt
+        if before in WAITING:
+            undone = {"rows_undone": 0, "rows_remaining": 0}
+            values = {"finished_at": NOW, "due_at": None, "undone": undone}
+            _move(connection, "stopped", task_id, values=values, event_attempt=attempt, remark=remark)
+            return before, State.REVOKED, attempt
+        if before is State.RUNNING:
+            _move(connection, "stopping", task_id, values={}, event_attempt=attempt, remark=remark)
+            return before, State.REVOKING, attempt
+        return before, before, attempt
+
+    return db.transact(work)
+
+
+def rolled_back(task_id: str, attempt: int, *, undone: dict[str, Any], remark: str | None = None) -> bool:
+    """The stopped attempt's work is physically gone."""
+    return _won(
+        "rolled_back",
+        task_id,
+        attempt=attempt,
+        values={"undone": undone, "finished_at": NOW, "lease_until": None, "result": None},
+        remark=remark,
+        detail=undone,
+    )
+
+
+def release_due(limit: int = 500) -> list[Ticket]:
+    """Queue the tasks whose time has come; the tickets are the caller's to send."""
+
+    def work(connection: Connection) -> list[Ticket]:
+        waiting = (
+            select(*_TICKET_COLUMNS, tasks.c.state)
+            .where(tasks.c.state.in_([State.SCHEDULED, State.RETRYING]), tasks.c.due_at <= NOW)
+            .order_by(tasks.c.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        rows = connection.execute(waiting).all()
+        if not rows:
+            return []
+        connection.execute(
+            update(tasks)
+            .where(tasks.c.id.in_([row.id for row in rows]), tasks.c.state.in_(MOVES["due"].leaves))
+            .values(state=State.QUEUED, dispatched_at=None, updated_at=NOW)
+        )
+        connection.execute(
+            insert(events).values(at=NOW),
+            [
+                {"task_id": row.id, "event": "due", "state": State.QUEUED, "attempt": row.attempt}
+                for row in rows
+            ],
+        )
+        return [_ticket_of(row) for row in rows]
+
+    return db.transact(work)
+
+
+def undispatched(older_than_seconds: float, limit: int = 500) -> list[Ticket]:
+    """Queued tasks for which no ticket was confirmed."""
+    return _tickets(
+        select(*_TICKET_COLUMNS)
+        .where(
+            tasks.c.state == State.QUEUED,
+            tasks.c.dispatched_at.is_(None),
+            tasks.c.updated_at < earlier(older_than_seconds),
+        )
+        .order_by(tasks.c.id)
+        .limit(limit)
+    )
+
+
+def oldest_dispatched(queue: str, limit: int) -> list[Ticket]:
+    """The tasks of a queue that have waited longest since their ticket was confirmed."""
+    return _tickets(
+        select(*_TICKET_COLUMNS)
+        .where(tasks.c.state == State.QUEUED, tasks.c.queue == queue, tasks.c.dispatched_at.is_not(None))
+        .order_by(tasks.c.dispatched_at)
+        .limit(limit)
+    )
+
+
+def mark_dispatched(tickets: Sequence[Ticket]) -> None:
+    """The broker has these tickets. A task that moved on meanwhile is left alone."""
+    by_attempt: dict[int, list[str]] = {}
+    for ticket in tickets:
+        by_attempt.setdefault(ticket.attempt, []).append(ticket.task_id)
+
+    def work(connection: Connection) -> None:
+        for attempt, task_ids in by_attempt.items():
+            connection.execute(
+                update(tasks)
+                .where(
+                    tasks.c.id.in_(sorted(task_ids)),
+                    tasks.c.state == State.QUEUED,
+                    tasks.c.attempt == attempt - 1,
+                )
+                .values(dispatched_at=NOW, dispatches=tasks.c.dispatches + 1)
+            )
+
+    db.transact(work)
+
+
+def remark(task_id: str, event: str, words: str, *, detail: Any = None) -> None:
+    """Say something about a task without moving it."""
+
+    def work(connection: Connection) -> None:
+        _note(connection, task_id, event, words, detail=detail)
+
+    db.transact(work)
+
+
+def count(name: str, by: int) -> None:
+    """Add to a running total."""
+
+    def work(connection: Connection) -> None:
+        _count(connection, name, by)
+
+    db.transact(work)
+
+
+# --- the one statement behind all of them -----------------------------------------------------------------------
+
+
+def _won(
+    name: str,
+    task_id: str,
+    *,
+    attempt: int,
+    values: dict[str, Any],
+    remark: str | None = None,
+    detail: Any = None,
+    also: ColumnElement[bool] | None = None,
+) -> bool:
+    def work(connection: Connection) -> bool:
+        return _move(
+            connection, name, task_id, attempt=attempt, values=values, remark=remark, detail=detail, also=also
+        )
+
+    return db.transact(work)
+
+
+def _move(
+    connection: Connection,
+    name: str,
+    task_id: str,
+    *,
+    values: dict[str, Any],
+    attempt: int | None = None,
+    event_attempt: int | None = None,
+    remark: str | None = None,
+    detail: Any = None,
+    also: ColumnElement[bool] | None = None,
+) -> bool:
+    move = MOVES[name]
+    guard = [tasks.c.id == task_id, tasks.c.state.in_(sorted(move.leaves))]
+    if move.fenced:
+        guard.append(tasks.c.attempt == attempt)
+    if also is not None:
+        guard.append(also)
+    result = connection.execute(
+        update(tasks).where(and_(*guard)).values(**{"state": move.enters, "updated_at": NOW, **values})
+    )
+    if result.rowcount != 1:
+        return False
+    connection.execute(
+        insert(events).values(
+            task_id=task_id,
+            at=NOW,
+            event=name,
+            state=move.enters,
+            attempt=event_attempt if event_attempt is not None else attempt,
+            remark=remark,
+            detail=detail,
+        )
+    )
+    return True
+
+
+def _note(connection: Connection, task_id: str, event: str, words: str, *, detail: Any = None) -> None:
+    connection.execute(
+        insert(events).from_select(
+            ["task_id", "at", "event", "state", "attempt", "remark", "detail"],
+            select(
+                tasks.c.id,
+                NOW,
+                bindparam("event", event),
+                tasks.c.state,
+                tasks.c.attempt,
+                bindparam("remark", words),
+                bindparam("detail", detail, type_=events.c.detail.type),
+            ).where(tasks.c.id == task_id),
+        )
+    )
+
+
+def _count(connection: Connection, name: str, by: int) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO counters (name, value) VALUES (:name, :by) ON DUPLICATE KEY UPDATE value = value + :by"
+        ),
+        {"name": name, "by": by},
+    )
+
+
+_TICKET_COLUMNS = (tasks.c.id, tasks.c.attempt, tasks.c.task_type, tasks.c.queue, tasks.c.timeout_seconds)
+
+#: What a task loses when its attempt ends and another is to come.
+_LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None}
+
+_EXPIRED = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < NOW)
+
+
+def _tickets(statement: Select[Any]) -> list[Ticket]:
+    with db.reading() as connection:
+        return [_ticket_of(row) for row in connection.execute(statement)]
+
+
+def _ticket_of(row: Any) -> Ticket:
+    return Ticket(row.id, row.attempt + 1, row.task_type, row.queue, row.timeout_seconds)
+

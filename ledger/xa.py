@@ -1,0 +1,250 @@
+"""Two-phase commit on business databases: one branch per database, decided by the ledger's row alone.
+
+    claim ── XA START, marker ── chunks ── XA END, XA PREPARE ── ledger: running -> committing ── XA COMMIT ── succeeded
+                                                                 ^ the decision
+
+A branch is named (gtrid = task id, bqual = attempt.database, our own formatID). Until PREPARE the server forgets it as
+soon as its connection ends. From PREPARE on it outlives everything, and only the ledger says what becomes of it: the
+attempt itself, or the resolver here for an attempt that died.
+
+When things fail
+  - XA START fails: fatal for the attempt, because later statements would be committed one by one.
+  - A deadlock inside leaves the branch ROLLBACK ONLY: XA END raises, XA ROLLBACK works.
+  - The outcome of the decision is unknown: the connection is dropped (`abandon`), never rolled back, because the
+    decision may have been taken. SQLAlchemy's own two-phase close() would roll back, hence raw statements here.
+  - MariaDB answers XAER_NOTA to a foreign COMMIT while the owner's session lives, and also when the branch is long
+    settled: the answer proves nothing, `XA RECOVER` and the marker row do.
+  - The named lock `sluice:<task id>` is held by the branch's connection. The server frees it only after the rollback
+    is physically over. It tells whom to KILL, and that nothing is being undone any more; safety does not rest on it.
+
+The shape follows the presumed-abort protocol of C. Mohan et al., "Transaction Management in the R* Distributed
+Database Management System", ACM TODS 1986: no decision on record means rollback.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+
+from ledger import db
+from ledger.models import marker
+
+log = logging.getLogger(__name__)
+
+#: "SLUI". A branch with another formatID is not ours and is never touched.
+FORMAT_ID = 0x534C5549
+
+#: XAER_NOTA: no such branch, or (MariaDB) one that its owner still holds.
+XAER_NOTA = 1397
+
+#: Seconds that a new attempt waits for the branch of an older one to be physically gone.
+LOCK_WAIT_SECONDS = 10
+#: Seconds that a statement waits for a row or a table that somebody else holds.
+ROW_WAIT_SECONDS = 5
+#: Seconds of silence after which the server drops a branch's connection by itself.
+IDLE_SECONDS = 600
+#: Seconds a single statement of a task may take before its socket gives up.
+STATEMENT_SECONDS = 300.0
+
+
+class StillHeld(Exception):
+    """An older attempt's branch is still being undone; try again later."""
+
+
+@dataclass(frozen=True)
+class BranchId:
+    task_id: str
+    attempt: int
+    database: str
+
+    @property
+    def parameters(self) -> tuple[str, str, int]:
+        return (self.task_id, f"{self.attempt}.{self.database}", FORMAT_ID)
+
+
+def lock_name(task_id: str) -> str:
+    return f"sluice:{task_id}"
+
+
+class Branch:
+    """One database's part of a task's transaction. A participant: prepare, then commit or rollback."""
+
+    def __init__(self, branch_id: BranchId) -> None:
+        self.id = branch_id
+        self.state = "new"
+        self.engine = db.lone_engine(db.data_url(branch_id.database), patience_seconds=STATEMENT_SECONDS)
+        self.connection = self.engine.connect()
+        self.connection_id = int(self.connection.execute(text("SELECT CONNECTION_ID()")).scalar_one())
+
+    def start(self) -> Connection:
+        """Open the branch and write its marker; returns the connection that the task works on."""
+        self._configure()
+        if not self.connection.execute(
+            text("SELECT GET_LOCK(:name, :wait)"), {"name": lock_name(self.id.task_id), "wait": LOCK_WAIT_SECONDS}
+        ).scalar():
+            raise StillHeld(f"an earlier attempt of {self.id.task_id} is still being undone")
+        self._say("START")
+        self.state = "active"
+        self.connection.execute(
+            insert(marker).values(task_id=self.id.task_id, attempt=self.id.attempt, at=db.NOW)
+        )
+        return self.connection
+
+    def record_rows(self, rows: int) -> None:
+        """Note in the marker how many rows this branch changes."""
+        self.connection.execute(
+            update(marker).where(marker.c.task_id == self.id.task_id).values(changed_rows=rows)
+        )
+
+    def prepare(self) -> None:
+        self._say("END")
+        self.state = "idle"
+        self._say("PREPARE")
+        self.state = "prepared"
+
+    def commit(self) -> None:
+        """Only after the ledger said so. A branch that the resolver committed first is committed."""
+        try:
+            self._say("COMMIT")
+        except (OperationalError, InternalError) as error:
+            if db.error_code(error) != XAER_NOTA or not self._is_committed():
+                raise
+        self.state = "done"
+
+    def rollback(self) -> None:
+        """Undo the branch; only its owner calls this, and only when the ledger can no longer say commit."""
+        if self.state == "active":
+            try:
+                self._say("END")
+            except DBAPIError:
+                log.debug("branch was rollback-only", extra={"task_id": self.id.task_id})
+        try:
+            self._say("ROLLBACK")
+        except DBAPIError as error:
+            if db.error_code(error) != XAER_NOTA:
+                raise
+        self.state = "done"
+
+    def kill(self) -> None:
+        """End the branch's own connection from beside it, when a long statement keeps its owner from doing so."""
+        with _resolver(self.id.database).connect() as beside:
+            holder = beside.execute(
+                text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(self.id.task_id)}
+            ).scalar()
+            # Connection ids are used again after a server's restart; the lock tells whether it is still us.
+            if holder == self.connection_id:
+                beside.exec_driver_sql(f"KILL CONNECTION {self.connection_id}")
+
+    def close(self) -> None:
+        """Let go of the connection. What is not settled by now is dropped hard: an unprepared branch dies with it, a
+        prepared one stays for the resolver."""
+        if self.state != "done":
+            self.connection.invalidate()
+        self.connection.close()
+        self.engine.dispose()
+
+    def _say(self, verb: str) -> None:
+        self.connection.exec_driver_sql(f"XA {verb} %s,%s,%s", self.id.parameters)
+
+    def _configure(self) -> None:
+        self.connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        self.connection.exec_driver_sql(
+            f"SET SESSION innodb_lock_wait_timeout={ROW_WAIT_SECONDS}, lock_wait_timeout={2 * ROW_WAIT_SECONDS}, "
+            f"wait_timeout={IDLE_SECONDS}"
+        )
+
+    def _is_committed(self) -> bool:
+        return marked_attempt(self.id.task_id, self.id.database) == self.id.attempt
+
+
+def recover(database: str) -> list[BranchId]:
+    """Our prepared branches on a database, whoever left them."""
+    with db.translated(), _resolver(database).connect() as connection:
+        return _recover(connection, database)
+
+
+def _recover(connection: Connection, database: str) -> list[BranchId]:
+    found = []
+    mariadb = connection.dialect.is_mariadb  # type: ignore[attr-defined]
+    # MySQL's plain form sends binary names as text, which breaks the driver; MariaDB has no CONVERT XID.
+    rows = connection.exec_driver_sql("XA RECOVER" if mariadb else "XA RECOVER CONVERT XID").all()
+    for format_id, gtrid_length, _, name in rows:
+        if format_id != FORMAT_ID:
+            continue
+        raw = _as_bytes(name)
+        gtrid, bqual = raw[:gtrid_length].decode(), raw[gtrid_length:].decode()
+        attempt, _, named = bqual.partition(".")
+        if named == database:
+            found.append(BranchId(gtrid, int(attempt), named))
+    return found
+
+
+def _as_bytes(name: str | bytes) -> bytes:
+    if isinstance(name, bytes):
+        return name
+    return bytes.fromhex(name[2:]) if name.startswith("0x") else name.encode()
+
+
+def settle(branch_id: BranchId, *, commit: bool) -> bool:
+    """Commit or roll back a prepared branch from outside; False when its owner still holds it.
+
+    Callers have won the task's row first, or read in it a decision that cannot change any more.
+    """
+    verb = "COMMIT" if commit else "ROLLBACK"
+    with db.translated(), _resolver(branch_id.database).connect() as connection:
+        try:
+            connection.exec_driver_sql(f"XA {verb} %s,%s,%s", branch_id.parameters)
+        except (OperationalError, InternalError) as error:
+            if db.error_code(error) != XAER_NOTA:
+                raise
+            return branch_id not in _recover(connection, branch_id.database)
+    return True
+
+
+def kill_holder(task_id: str, database: str) -> bool:
+    """End the connection that holds the task's lock; the server then undoes what is not prepared.
+
+    KILL CONNECTION, because KILL QUERY between two statements hits nothing. True when there was one.
+    """
+    with db.translated(), _resolver(database).connect() as connection:
+        holder = connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(task_id)}).scalar()
+        if holder is None:
+            return False
+        try:
+            connection.exec_driver_sql(f"KILL CONNECTION {int(holder)}")
+        except (OperationalError, InternalError) as error:
+            log.info("connection was gone before its KILL: %s", db.error_code(error), extra={"task_id": task_id})
+    return True
+
+
+def is_undone(task_id: str, database: str) -> bool:
+    """Whether nothing of the task is being written or undone on this database, and no branch of it is prepared."""
+    with db.translated(), _resolver(database).connect() as connection:
+        free = connection.execute(text("SELECT IS_FREE_LOCK(:name)"), {"name": lock_name(task_id)}).scalar()
+        return bool(free) and all(branch.task_id != task_id for branch in _recover(connection, database))
+
+
+def marked_attempt(task_id: str, database: str) -> int | None:
+    """The attempt that was committed on this database, if one was."""
+    with db.reading(db.data(database)) as connection:
+        return connection.execute(select(marker.c.attempt).where(marker.c.task_id == task_id)).scalar()
+
+
+def remaining_rows(task_id: str, database: str) -> int:
+    """Rows that a task has there now: those that its visible marker speaks of, so 0 without a marker."""
+    with db.reading(db.data(database)) as connection:
+        rows = connection.execute(select(marker.c.changed_rows).where(marker.c.task_id == task_id)).scalar()
+    return int(rows or 0)
+
+
+_resolvers: dict[str, Engine] = {}
+
+
+def _resolver(database: str) -> Engine:
+    """Autocommit, as MariaDB wants it for settling foreign branches, and the tasks' own user, so that KILL is allowed."""
+    if database not in _resolvers:
+        _resolvers[database] = db.lone_engine(db.data_url(database), patience_seconds=5.0)
+    return _resolvers[database]
