@@ -1,0 +1,131 @@
+"""The registry of task types. A type is one decorated function with its parameter model beside it.
+
+    @task_type("email_sending", worker="email", parameters=EmailParameters)
+    def send(attempt: Attempt, parameters: EmailParameters) -> dict[str, Any]: ...
+
+Types come from `tasks.types` and from the modules that SLUICE_TASK_MODULES names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+import celery_config
+from settings import settings
+from tasks import retry, types
+from tasks.attempt import Attempt
+
+P = TypeVar("P", bound=BaseModel)
+Handler = Callable[[Attempt, Any], Any]
+
+#: Bounds of a task's own time limit, in seconds.
+LONGEST_TIMEOUT_SECONDS = 86_400
+
+
+class UnknownTaskType(Exception):
+    """No such task type; `suggestion` is the closest one that exists."""
+
+    def __init__(self, name: str, suggestion: str | None, known: tuple[str, ...]) -> None:
+        self.name, self.suggestion, self.known = name, suggestion, known
+        hint = f", did you mean {suggestion!r}?" if suggestion else f"; known are {', '.join(known)}"
+        super().__init__(f"unknown task_type {name!r}{hint}")
+
+
+@dataclass(frozen=True)
+class TaskType:
+    name: str
+    worker: str
+    parameters: type[BaseModel]
+    handler: Handler
+    timeout_seconds: int
+    #: Writes to business databases, all or nothing, so that a stop can tell how many rows it undid.
+    transactional: bool = False
+    retry: retry.Policy = field(default_factory=retry.Policy)
+
+    @property
+    def summary(self) -> str:
+        return (self.handler.__doc__ or "").strip().partition("\n")[0]
+
+
+_types: dict[str, TaskType] = {}
+
+
+def task_type(
+    name: str,
+    *,
+    worker: str,
+    parameters: type[P],
+    timeout_seconds: int = 600,
+    transactional: bool = False,
+    policy: retry.Policy | None = None,
+) -> Callable[[Callable[[Attempt, P], Any]], Callable[[Attempt, P], Any]]:
+    """Register the decorated function as the handler of a task type.
+
+    Args:
+        name: what clients post as `task_type`.
+        worker: the kind of worker that does it: data, email or file.
+        parameters: a pydantic model; clients' parameters are checked against it before the task is accepted.
+        timeout_seconds: the soft limit of one attempt.
+        transactional: whether it uses `attempt.database()`.
+        policy: how it is retried, `retry.Policy()` by default.
+    """
+    if worker not in celery_config.WORKERS:
+        raise ValueError(f"{name}: no worker {worker!r}; there are {', '.join(celery_config.WORKERS)}")
+    if not 1 <= timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise ValueError(f"{name}: timeout_seconds must lie within 1 and {LONGEST_TIMEOUT_SECONDS}")
+
+    def register(handler: Callable[[Attempt, P], Any]) -> Callable[[Attempt, P], Any]:
+        if name in _types and _types[name].handler.__module__ != handler.__module__:
+            raise ValueError(f"two task types are called {name!r}")
+        _types[name] = TaskType(
+            name, worker, parameters, handler, timeout_seconds, transactional, policy or retry.Policy()
+        )
+        return handler
+
+    return register
+
+
+def load() -> None:
+    """Import every module that holds task types."""
+    for module in pkgutil.iter_modules(types.__path__, types.__name__ + "."):
+        importlib.import_module(module.name)
+    for name in settings().task_modules:
+        importlib.import_module(name)
+
+
+def get(name: str) -> TaskType:
+    """The type of that name; raises UnknownTaskType."""
+    found = _types.get(name)
+    if found is None:
+        close = difflib.get_close_matches(name, _types, n=1, cutoff=0.5)
+        raise UnknownTaskType(name, close[0] if close else None, tuple(sorted(_types)))
+    return found
+
+
+def all_types() -> Iterable[TaskType]:
+    return sorted(_types.values(), key=lambda each: each.name)
+
+
+def types_of(worker: str) -> Iterable[TaskType]:
+    return [each for each in all_types() if each.worker == worker]
+
+
+def policy_of(name: str) -> retry.Policy:
+    """How a type is retried; the common policy for a type that this process does not know."""
+    return _types[name].retry if name in _types else retry.Policy()
+
+
+def better_queues(name: str, priority: str) -> tuple[str, ...]:
+    """The queues whose tasks go before a task of this type and priority."""
+    return celery_config.better_queues(celery_config.queue_name(get(name).worker, priority))
+
+
+def is_transactional(name: str) -> bool:
+    return name in _types and _types[name].transactional

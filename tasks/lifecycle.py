@@ -1,0 +1,331 @@
+"""The life of an attempt: claim, run, settle. This is what a worker's child does with a ticket.
+
+    claim ─ lost ─> drop the ticket
+      │
+    run the handler ─ interrupted ─> undo, and say so (stopped, leaving, timed out; after a lost lease say nothing)
+      │             └ failed ──────> undo, then retry later or give up
+    prepare the participants
+      │
+    decide, in the ledger ─ lost ──> undo: a stop was first
+      │                  └ unknown ─> let go of everything, touch nothing: the monitor finds out
+    commit the participants
+      │
+    finish, keep a copy of the result in Redis, acknowledge the ticket
+
+When things fail: a child that dies at any point leaves the row to its parent (`worker_lost`), and if that dies too, to
+the lease. An unprepared branch dies with its connection; a prepared one is settled by the monitor as the row says.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from ledger import db, queries, transitions
+from ledger.states import State
+from settings import settings
+from tasks import catalog, failure, heartbeat, log, results, revoke
+from tasks.attempt import Attempt, Interrupted, LeaseLost, Leaving, Stopped, TimedOut
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which a finished attempt tries to reach an absent ledger before it leaves the row to the monitor.
+INSIST_SECONDS = 60.0
+#: Seconds for which a stopped attempt looks on until its connections' work is physically undone.
+CONFIRM_SECONDS = 10.0
+_PAUSE_SECONDS = 0.25
+_POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Done:
+    """The handler returned, and every participant is prepared."""
+
+    result: Any
+
+
+@dataclass(frozen=True)
+class Failed:
+    error: BaseException
+
+
+Outcome = Done | Failed | Interrupted
+
+_leaving = False
+
+
+def install() -> None:
+    """Once in each worker child: an interruption may reach a running handler, and SIGTERM becomes one."""
+    heartbeat.install()
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, _leave)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """The worker's grace is over: the running attempt hands its task back, and then this child ends."""
+    global _leaving
+    _leaving = True
+    if not heartbeat.disturb(Leaving()):
+        raise SystemExit(0)
+
+
+def run(task_id: str, number: int, *, worker: str) -> None:
+    """Do what a ticket asks for, unless its task was stopped, is somebody else's, or is done already."""
+    with log.about(task_id, number):
+        claim = _claim(task_id, number, worker)
+        if claim is None:
+            logger.debug("dropped a ticket: the task is not waiting for it", extra={"action": "ticket_dropped"})
+            return
+        logger.info("%s started", claim.task_type, extra={"action": "task_started", "worker": worker})
+        attempt = Attempt(claim)
+        with heartbeat.beside(attempt):
+            outcome = _perform(attempt)
+            with heartbeat.shielded():
+                _settle(attempt, outcome)
+    if _leaving:
+        raise SystemExit(0)
+
+
+def _claim(task_id: str, number: int, worker: str) -> transitions.Claim | None:
+    if _leaving:
+        return None
+    lease_seconds = settings().lease_seconds
+    claim = _patiently(lambda: transitions.claim(task_id, number, worker=worker, lease_seconds=lease_seconds))
+    if claim is not None:
+        transitions.count_inversion(task_id, catalog.better_queues(claim.task_type, claim.priority))
+    return claim
+
+
+def _patiently(ask: Callable[[], transitions.Claim | None]) -> transitions.Claim | None:
+    """An absent ledger is waited for: nothing else could be done meanwhile."""
+    until = time.monotonic() + INSIST_SECONDS
+    while True:
+        try:
+            return ask()
+        except db.Unavailable:
+            if time.monotonic() > until or _leaving:
+                logger.warning("the ledger does not answer, letting go of a ticket")
+                return None
+            time.sleep(_PAUSE_SECONDS)
+
+
+# --- run -----------------------------------------------------------------------------------------------------------
+
+
+def _perform(attempt: Attempt) -> Outcome:
+    try:
+        kind = catalog.get(attempt.claim.task_type)
+        with attempt.handling():
+            result = kind.handler(attempt, kind.parameters.model_validate(attempt.claim.parameters))
+        attempt.check()
+        _prepare(attempt)
+    except Interrupted as interruption:
+        return interruption
+    except (Exception, SystemExit) as error:
+        # A killed connection surfaces as the driver's error; the reason for the KILL is what counts.
+        return attempt.interruption or Failed(error)
+    return Done(result)
+
+
+def _prepare(attempt: Attempt) -> None:
+    for branch in attempt.branches.values():
+        branch.record_rows(attempt.done)
+    for participant in attempt.participants:
+        participant.prepare()
+
+
+# --- settle --------------------------------------------------------------------------------------------------------
+
+
+def _settle(attempt: Attempt, outcome: Outcome) -> None:
+    try:
+        match outcome:
+            case Done(result):
+                _succeed(attempt, result)
+            case Failed(error):
+                _undo(attempt)
+                _fail(attempt, error)
+            case Stopped():
+                _undo(attempt)
+                _confirm_stop(attempt)
+            case TimedOut():
+                _undo(attempt)
+                _fail(attempt, TimeoutError(f"took longer than {attempt.claim.timeout_seconds} s"))
+            case Leaving():
+                _undo(attempt)
+                _hand_back(attempt)
+            case LeaseLost():
+                _undo(attempt)
+                logger.warning("lost its lease", extra={"action": "lease_lost"})
+    finally:
+        for branch in attempt.branches.values():
+            branch.close()
+
+
+def _succeed(attempt: Attempt, result: Any) -> None:
+    if attempt.participants:
+        decided = _insist(attempt, lambda: _decide(attempt, result), {State.COMMITTING, State.SUCCEEDED})
+        if decided is None:
+            logger.error("the decision is unknown, leaving it to the monitor", extra={"action": "task_in_doubt"})
+            return
+        if not decided:
+            _undo(attempt)
+            _confirm_stop(attempt)
+            return
+        if not _commit(attempt):
+            return
+    won = _insist(
+        attempt, lambda: transitions.finish(attempt.task_id, attempt.number, result=result), {State.SUCCEEDED}
+    )
+    if won:
+        results.keep(attempt.task_id, attempt.number, result)
+        logger.info("%s succeeded", attempt.claim.task_type, extra={"action": "task_succeeded"})
+    elif won is False:
+        _confirm_stop(attempt)
+
+
+def _decide(attempt: Attempt, result: Any) -> bool:
+    return transitions.decide(
+        attempt.task_id, attempt.number, databases=sorted(attempt.branches), result=result
+    )
+
+
+def _commit(attempt: Attempt) -> bool:
+    """Carry the decision out. A branch that cannot be reached is the monitor's; a failed effect fails the attempt."""
+    try:
+        for participant in attempt.participants:
+            participant.commit()
+    except Exception as error:
+        if attempt.branches:
+            logger.exception("could not commit, leaving it to the monitor", extra={"action": "task_in_doubt"})
+        else:
+            _fail(attempt, error)
+        return False
+    return True
+
+
+def _fail(attempt: Attempt, error: BaseException) -> None:
+    claim, told = attempt.claim, failure.describe(error)
+    won = _insist(
+        attempt,
+        lambda: failure.settle(
+            task_id=claim.task_id,
+            attempt=claim.attempt,
+            task_type=claim.task_type,
+            retries=claim.retries,
+            max_retries=claim.max_retries,
+            error=told,
+        ),
+        failure.REACHED,
+    )
+    logger.warning("%s failed", claim.task_type, extra={"action": "attempt_failed", "error": told})
+    if won is False:
+        _confirm_stop(attempt)
+
+
+def _hand_back(attempt: Attempt) -> None:
+    remark = f"its worker is leaving, after {attempt.done} done" if attempt.done else "its worker is leaving"
+    won = _insist(
+        attempt,
+        lambda: transitions.hand_back(attempt.task_id, attempt.number, remark=remark),
+        {State.QUEUED, State.RUNNING},
+    )
+    logger.info("%s handed back", attempt.claim.task_type, extra={"action": "task_handed_back"})
+    if won is False:
+        _confirm_stop(attempt)
+
+
+def _undo(attempt: Attempt) -> None:
+    """Roll every participant back. What cannot be reached any more is dropped: the server undoes it by itself."""
+    for participant in reversed(attempt.participants):
+        try:
+            participant.rollback()
+        except Exception as error:
+            logger.info("rollback cut short: %s", type(error).__name__, extra={"action": "rollback_cut_short"})
+    for branch in attempt.branches.values():
+        branch.close()
+
+
+def _confirm_stop(attempt: Attempt) -> None:
+    """If it was a stop that took the task: see that nothing remains, and say so. Otherwise it is others' by now."""
+    until = time.monotonic() + CONFIRM_SECONDS
+    try:
+        if not transitions.was_stopped(attempt.task_id, attempt.number):
+            logger.warning("lost its task", extra={"action": "lease_lost"})
+            return
+        while not _confirmed(attempt) and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
+        logger.info("%s stopped", attempt.claim.task_type, extra={"action": "task_stopped"})
+    except db.Unavailable:
+        logger.warning("the ledger does not answer, leaving the stop to the monitor")
+
+
+def _confirmed(attempt: Attempt) -> bool:
+    confirmed = revoke.confirm(
+        attempt.task_id,
+        attempt.number,
+        task_type=attempt.claim.task_type,
+        rows_undone=attempt.done if attempt.branches else 0,
+    )
+    return confirmed or queries.state(attempt.task_id) is not State.REVOKING
+
+
+def _insist(attempt: Attempt, verb: Callable[[], bool], reached: Collection[State]) -> bool | None:
+    """Make a move through an outage of the ledger. None when the outcome stays unknown.
+
+    A move whose answer was lost may have been made: a later refusal counts as won when the row stands, for this very
+    attempt, where the move leads.
+    """
+    until, doubtful = time.monotonic() + INSIST_SECONDS, False
+    while True:
+        try:
+            if verb():
+                return True
+            row = queries.standing(attempt.task_id) if doubtful else None
+            return row is not None and row.attempt == attempt.number and row.state in reached
+        except db.Unavailable:
+            doubtful = True
+            if time.monotonic() > until:
+                return None
+            time.sleep(_PAUSE_SECONDS)
+
+
+# --- for an attempt that cannot speak any more ---------------------------------------------------------------------
+
+
+def worker_lost(task_id: str, number: int, reason: str) -> None:
+    """A worker's parent saw the child die that had this attempt. Opens no connection that a later fork could inherit."""
+    _act_for(task_id, number, failure.silent("WorkerLost", f"the worker process died: {reason}"))
+
+
+def timed_out(task_id: str, number: int, seconds: float) -> None:
+    """A worker's parent ended a child that did not heed the task's timeout."""
+    _act_for(task_id, number, failure.silent("TimeoutError", f"was ended after {seconds:g} s"))
+
+
+def _act_for(task_id: str, number: int, error: dict[str, Any]) -> None:
+    with log.about(task_id, number):
+        try:
+            row = queries.standing(task_id)
+            if row is None or row.attempt != number:
+                return
+            won = failure.settle(
+                task_id=task_id,
+                attempt=number,
+                task_type=row.task_type,
+                retries=row.retries,
+                max_retries=row.max_retries,
+                error=error,
+            )
+            logger.warning(
+                "%s: %s", row.task_type, error["message"], extra={"action": "worker_lost", "won": won}
+            )
+        except db.Unavailable:
+            logger.warning("the ledger does not answer, leaving a dead attempt to its lease")
+        finally:
+            db.ledger().dispose()

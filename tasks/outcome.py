@@ -1,0 +1,26 @@
+"""Waits for a task's end, for callers who want an answer at once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import Row
+
+from ledger import queries
+from ledger.states import FINAL
+
+_FIRST_POLL_SECONDS = 0.02
+_LONGEST_POLL_SECONDS = 0.25
+
+
+def wait(task_id: str, seconds: float) -> Row[Any] | None:
+    """The task once it is over, or None when it is not within so many seconds."""
+    until, pause = time.monotonic() + seconds, _FIRST_POLL_SECONDS
+    while True:
+        if queries.state(task_id) in FINAL:
+            return queries.task(task_id)
+        if time.monotonic() >= until:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)

@@ -1,0 +1,134 @@
+"""Settles what attempts left behind: prepared branches, decided but unfinished tasks, stops without a confirmation.
+
+The row says what becomes of a branch, and only a row that cannot change its mind any more:
+
+    committing or succeeded, this attempt   -> commit
+    running, this attempt                   -> leave: the attempt may still decide
+    anything else                           -> roll back: this attempt can never decide again
+    no row                                  -> touch nothing and raise the alarm: another deployment's, or a ledger
+                                               that was restored from an old backup
+"""
+
+from __future__ import annotations
+
+import logging
+
+from ledger import db, queries, transitions, xa
+from ledger.queries import Standing
+from ledger.states import State
+from ledger.xa import BranchId
+from settings import settings
+from tasks import failure, results, revoke
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a living attempt gets to carry out its own decision.
+OWNERS_SECONDS = 1.0
+
+
+def settle_branches() -> int:
+    """Look at every prepared branch on every database; answers how many were settled."""
+    return sum(_settle_branch(branch) for name in db.data_names() for branch in xa.recover(name))
+
+
+def _settle_branch(branch: BranchId) -> bool:
+    row = queries.standing(branch.task_id)
+    if row is None:
+        log.error(
+            "a branch in doubt belongs to no task of this ledger",
+            extra={"action": "branch_unknown", "task_id": branch.task_id, "attempt": branch.attempt},
+        )
+        return False
+    same_attempt = row.attempt == branch.attempt
+    if same_attempt and row.state in (State.COMMITTING, State.SUCCEEDED):
+        return row.idle_seconds > OWNERS_SECONDS and _carry_out(branch, commit=True)
+    if same_attempt and row.state is State.RUNNING:
+        return False
+    if same_attempt and row.state is State.REVOKING and row.idle_seconds < settings().stop_grace_seconds:
+        return False
+    return _carry_out(branch, commit=False)
+
+
+def _carry_out(branch: BranchId, *, commit: bool) -> bool:
+    if not xa.settle(branch, commit=commit):
+        # MariaDB: the session that prepared it still lives, and holds the task's lock. It has nothing left to say.
+        xa.kill_holder(branch.task_id, branch.database)
+        return False
+    log.warning(
+        "settled a branch in doubt: %s",
+        "commit" if commit else "rollback",
+        extra={"action": "branch_settled", "task_id": branch.task_id, "attempt": branch.attempt},
+    )
+    return True
+
+
+def finish_decided() -> int:
+    """Finish tasks whose attempt died between its decision and the last note of it."""
+    return sum(
+        _finish(row) for row in queries.standings(State.COMMITTING) if row.idle_seconds > OWNERS_SECONDS
+    )
+
+
+def _finish(row: Standing) -> bool:
+    if not row.participants:
+        return row.lease_expired and _retry_effects(row)
+    if any(branch.task_id == row.task_id for name in row.participants for branch in xa.recover(name)):
+        return False
+    marked = [xa.marked_attempt(row.task_id, name) for name in row.participants]
+    if any(attempt != row.attempt for attempt in marked):
+        log.error(
+            "a decided task has neither a branch nor its rows: somebody settled the branch by hand",
+            extra={"action": "heuristic_outcome", "task_id": row.task_id, "attempt": row.attempt},
+        )
+        return False
+    won = transitions.finish(row.task_id, row.attempt, keep_result=True)
+    task = queries.task(row.task_id)
+    if won and task is not None:
+        results.keep(row.task_id, row.attempt, task.result)
+        log.warning("finished a decided task", extra={"action": "task_succeeded", "task_id": row.task_id})
+    return won
+
+
+def _retry_effects(row: Standing) -> bool:
+    """A mail or a file: whether its last step was taken is not known, and taking it again does no harm (the same
+    Message-ID, the same output name)."""
+    return failure.settle(
+        task_id=row.task_id,
+        attempt=row.attempt,
+        task_type=row.task_type,
+        retries=row.retries,
+        max_retries=row.max_retries,
+        error=failure.silent("WorkerLost", f"worker {row.worker} died in the last step, which may have been taken"),
+        expired_only=True,
+    )
+
+
+def finish_stops() -> int:
+    """Undo stopped tasks whose attempt did not do so itself."""
+    patience = settings().stop_grace_seconds + OWNERS_SECONDS
+    return sum(
+        revoke.undo(row.task_id, row.attempt)
+        for row in queries.standings(State.REVOKING)
+        if row.idle_seconds > patience
+    )
+
+
+def expire_leases() -> int:
+    """Take tasks back from attempts that have been silent for too long. The row first, their connections second."""
+    taken = 0
+    for row in queries.expired_leases():
+        error = failure.silent("LeaseExpired", f"worker {row.worker} fell silent for longer than its lease")
+        if failure.settle(
+            task_id=row.task_id,
+            attempt=row.attempt,
+            task_type=row.task_type,
+            retries=row.retries,
+            max_retries=row.max_retries,
+            error=error,
+            expired_only=True,
+        ):
+            taken += 1
+            log.warning(error["message"], extra={"action": "lease_expired", "task_id": row.task_id})
+            for name in revoke.databases_of(row.task_type):
+                xa.kill_holder(row.task_id, name)
+    return taken

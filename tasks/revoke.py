@@ -1,0 +1,142 @@
+"""The one way out: stop a task, with a verdict that is true for ever.
+
+The row decides: whichever of a stop (`running -> revoking`) and the attempt's decision (`running -> committing`) wins
+it, the other learns. Everything after that only hurries: the attempt notices within a moment; when it does not, because
+it sits in a long statement, is frozen or dead, its database connections are killed and the branches are rolled back
+from here. Needs neither broker nor Redis nor a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ledger import db, queries, transitions, xa
+from ledger.states import WAITING, State
+from settings import settings
+from tasks import catalog
+
+#: Seconds a stop waits for the rollback before it answers `stopping`.
+WAIT_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+
+
+class Verdict(StrEnum):
+    #: No attempt was running. Nothing of it is there, and none will run.
+    STOPPED_BEFORE_START = "stopped_before_start"
+    #: An attempt was running; all that it did has been undone.
+    ROLLED_BACK = "rolled_back"
+    #: The task had ended before; the stop changed nothing.
+    ALREADY_FINISHED = "already_finished"
+    #: The stop came after the decision: the task's effects stay.
+    TOO_LATE_COMMITTED = "too_late_committed"
+    #: Decided, nothing of it will become true; the undoing still goes on.
+    STOPPING = "stopping"
+
+
+class UnknownTask(Exception):
+    """There is no such task."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What a stop answers. The row counts stand for a task that writes to databases, and are None for others."""
+
+    task_id: str
+    verdict: Verdict
+    state: State
+    rows_undone: int | None = None
+    rows_remaining: int | None = None
+
+    @property
+    def took_effect(self) -> bool:
+        return self.verdict in (Verdict.STOPPED_BEFORE_START, Verdict.ROLLED_BACK, Verdict.STOPPING)
+
+
+def stop(task_id: str, *, by: str, wait_seconds: float = WAIT_SECONDS) -> Stop:
+    """Take a task back. Raises UnknownTask, and `db.Unavailable` before anything was decided."""
+    moved = transitions.stop(task_id, remark=f"by {by}")
+    if moved is None:
+        raise UnknownTask(task_id)
+    before, _, attempt = moved
+    if before in WAITING:
+        return _answer(task_id, Verdict.STOPPED_BEFORE_START)
+    if before.is_final:
+        return _answer(task_id, Verdict.ALREADY_FINISHED)
+    if before is State.COMMITTING:
+        return _too_late(task_id, wait_seconds)
+    return _see_undone(task_id, attempt, wait_seconds)
+
+
+def _too_late(task_id: str, wait_seconds: float) -> Stop:
+    _wait_while(task_id, State.COMMITTING, wait_seconds)
+    row = queries.standing(task_id)
+    # A mail that was being handed over may have been refused at the last moment: then it did end, but not well.
+    done = row is None or row.state in (State.COMMITTING, State.SUCCEEDED)
+    return _answer(task_id, Verdict.TOO_LATE_COMMITTED if done else Verdict.ALREADY_FINISHED)
+
+
+def _see_undone(task_id: str, attempt: int, wait_seconds: float) -> Stop:
+    """Wait for the attempt to undo its work; after the grace, see to it from here."""
+    until = time.monotonic() + wait_seconds
+    _wait_while(task_id, State.REVOKING, min(settings().stop_grace_seconds, wait_seconds))
+    while queries.state(task_id) is State.REVOKING and time.monotonic() < until:
+        try:
+            undo(task_id, attempt)
+        except db.Unavailable:
+            break
+        time.sleep(_POLL_SECONDS)
+    revoked = queries.state(task_id) is State.REVOKED
+    return _answer(task_id, Verdict.ROLLED_BACK if revoked else Verdict.STOPPING)
+
+
+def undo(task_id: str, attempt: int) -> bool:
+    """For a task in `revoking`: end its connections, roll its prepared branches back, and confirm once nothing is left.
+
+    Safe from any process and at any time: the row was won, so that no attempt can decide any more.
+    """
+    row = queries.standing(task_id)
+    if row is None or row.state is not State.REVOKING:
+        return False
+    for name in databases_of(row.task_type):
+        xa.kill_holder(task_id, name)
+        for branch in xa.recover(name):
+            if branch.task_id == task_id:
+                xa.settle(branch, commit=False)
+    return confirm(task_id, attempt, task_type=row.task_type, rows_undone=row.progress_done)
+
+
+def confirm(task_id: str, attempt: int, *, task_type: str, rows_undone: int) -> bool:
+    """`revoking -> revoked`, once the rollback is physically over; what is left is counted after it."""
+    databases = databases_of(task_type)
+    if not all(xa.is_undone(task_id, name) for name in databases):
+        return False
+    undone = {
+        "rows_undone": rows_undone,
+        "rows_remaining": sum(xa.remaining_rows(task_id, name) for name in databases),
+    }
+    return transitions.rolled_back(task_id, attempt, undone=undone)
+
+
+def databases_of(task_type: str) -> tuple[str, ...]:
+    """Where a task of this type may have left something; a type that this process does not know, anywhere."""
+    known = any(each.name == task_type for each in catalog.all_types())
+    return () if known and not catalog.is_transactional(task_type) else db.data_names()
+
+
+def _wait_while(task_id: str, state: State, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while queries.state(task_id) is state and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+
+
+def _answer(task_id: str, verdict: Verdict) -> Stop:
+    row = queries.task(task_id)
+    if row is None:
+        raise UnknownTask(task_id)
+    undone: dict[str, Any] = row.undone or {}
+    if not catalog.is_transactional(row.task_type):
+        undone = {}
+    return Stop(task_id, verdict, State(row.state), undone.get("rows_undone"), undone.get("rows_remaining"))

@@ -1,0 +1,81 @@
+"""The one way in: a checked submission becomes a row of the ledger, and its ticket is handed to the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import uuid_utils
+from pydantic import BaseModel, ValidationError
+
+import celery_config
+from ledger import transitions
+from ledger.states import State
+from ledger.transitions import NewTask, Ticket
+from tasks import catalog, relay
+
+#: Bounds of what a client may ask for.
+LONGEST_DELAY_SECONDS = 30 * 86_400
+
+
+class BadParameters(Exception):
+    """The parameters do not fit the `model` of their task type; `faults` says where and why."""
+
+    def __init__(self, error: ValidationError, model: type[BaseModel]) -> None:
+        self.model = model
+        self.faults = error.errors(include_input=False, include_context=False)
+        super().__init__(f"{len(self.faults)} of the parameters are wrong")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client asks for. None leaves a choice to the task type."""
+
+    task_type: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    priority: str = "normal"
+    delay_seconds: float = 0
+    run_at: datetime | None = None
+    max_retries: int | None = None
+    timeout_seconds: int | None = None
+
+
+def submit(submissions: Sequence[Submission]) -> list[NewTask]:
+    """Accept tasks, all or none. When this returns they are on disk, whatever happens next.
+
+    Raises catalog.UnknownTaskType, BadParameters and `db.Unavailable`, each of them before anything is written.
+    """
+    new = [_checked(submission) for submission in submissions]
+    transitions.accept(new)
+    relay.send_soon([_ticket_of(task) for task in new if task.state is State.QUEUED])
+    return new
+
+
+def _checked(submission: Submission) -> NewTask:
+    kind = catalog.get(submission.task_type)
+    try:
+        parameters = kind.parameters.model_validate(submission.parameters)
+    except ValidationError as error:
+        raise BadParameters(error, kind.parameters) from error
+    return NewTask(
+        task_id=str(uuid_utils.uuid7()),
+        task_type=kind.name,
+        priority=submission.priority,
+        queue=celery_config.queue_name(kind.worker, submission.priority),
+        # As the client wrote them, less what the defaults add: a default may be changed while a task waits.
+        parameters=parameters.model_dump(mode="json", by_alias=True, exclude_unset=True),
+        max_retries=_or(submission.max_retries, kind.retry.max_retries),
+        timeout_seconds=_or(submission.timeout_seconds, kind.timeout_seconds),
+        delay_seconds=submission.delay_seconds,
+        run_at=submission.run_at,
+    )
+
+
+def _or(asked: int | None, default: int) -> int:
+    return default if asked is None else asked
+
+
+def _ticket_of(task: NewTask) -> Ticket:
+    return Ticket(task.task_id, 1, task.task_type, task.queue, task.timeout_seconds)
