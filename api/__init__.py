@@ -1,0 +1,49 @@
+"""The door: HTTP in, the ledger behind it. It never meets the workers."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from flask import Flask, Response, request
+
+from api import browsers, dataset, errors, files, health, metrics, tasks
+from ledger import db
+from settings import settings
+from tasks import catalog, log
+
+#: Seconds the door waits for the database before it says that it is away.
+PATIENCE_SECONDS = 0.8
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+def create_app() -> Flask:
+    """The WSGI application. Opens no connection before the first request, so that it may be made before a fork."""
+    settings()
+    catalog.load()
+    db.be_patient(PATIENCE_SECONDS)
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings().body_bytes
+    app.url_map.strict_slashes = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.before_request(_name_request)
+    app.before_request(browsers.refuse_foreign_pages)
+    app.after_request(_finish)
+    errors.register(app)
+    for room in (dataset, tasks, files, health, metrics):
+        app.register_blueprint(room.blueprint)
+    return app
+
+
+def _name_request() -> None:
+    """The caller's request id, if it is one, on every log line and in the answer."""
+    asked = request.headers.get("X-Request-ID", "")
+    log.request_id.set(asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex)
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-ID"] = log.request_id.get() or ""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,178 @@
+"""The first seed's endpoints: insert rows in bulk, stop it, look at the table. Same paths, same fields of the answers.
+
+Routes that change something want POST or DELETE. Their GET forms, which the first clients used, work where the operator
+switched them on (SLUICE_LEGACY_GET), and never for a page that a browser was tricked into asking.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from api import browsers, reading, schemas, verdicts
+from api.errors import BadRequest, problem
+from ledger import queries
+from ledger.states import State
+from tasks import outcome, revoke, submit
+from tasks.revoke import UnknownTask
+from tasks.submit import Submission
+from tasks.types import dataset
+
+blueprint = Blueprint("dataset", __name__)
+
+#: Seconds that the endpoints which answer with an outcome wait for it.
+DELETE_SECONDS = 4.0
+INSERT_SECONDS = 30.0
+MOST_ROWS_LISTED = 1_000
+
+
+@blueprint.get("/")
+def index() -> Response:
+    """Who is here, and where to go."""
+    return jsonify(
+        {
+            "success": True,
+            "status": "ok",
+            "message": "Sluice is running.",
+            "endpoints": {
+                "submit_task": "POST /api/tasks",
+                "get_task": "GET /api/tasks/<task_id>",
+                "stop_task": "POST /api/tasks/<task_id>/stop",
+                "list_tasks": "GET /api/tasks",
+                "upload_file": "POST /api/files",
+                "insert": "POST /insert/<num>",
+                "stop": "POST /stop/<task_id>",
+                "status": "GET /status/<task_id>",
+                "get_data": "GET /get_data",
+                "count": "GET /get_data/count",
+                "delete_all": "DELETE /delete_all",
+                "health": "GET /readyz",
+            },
+        }
+    )
+
+
+@blueprint.route("/insert", methods=["GET", "POST"])
+@blueprint.route("/insert/<num>", methods=["GET", "POST"])
+def insert(num: str | None = None) -> Response:
+    """Insert random rows in the background, all or none."""
+    browsers.refuse_unless_meant()
+    task_id = _submit_insert(num)
+    response = jsonify(
+        {
+            "success": True,
+            "message": "Insert started; all rows appear at once when it succeeds.",
+            "task_id": task_id,
+            "links": schemas.links(task_id),
+        }
+    )
+    response.status_code = 202
+    response.headers["Location"] = f"/api/tasks/{task_id}"
+    return response
+
+
+@blueprint.route("/dpd_insert", methods=["GET", "POST"])
+@blueprint.route("/dpd_insert/<num>", methods=["GET", "POST"])
+def dpd_insert(num: str | None = None) -> Response:
+    """Insert random rows and wait for it. Deprecated: a request should not last as long as its work."""
+    browsers.refuse_unless_meant()
+    task_id = _submit_insert(num)
+    response = _insert_outcome(task_id)
+    response.headers["Deprecation"] = "@1798761600"
+    response.headers["Sunset"] = "Fri, 31 Dec 2027 23:59:59 GMT"
+    response.headers["Link"] = '</insert>; rel="successor-version"'
+    return response
+
+
+def _submit_insert(num: str | None) -> str:
+    parameters = {} if num is None else {"rows": _rows(num)}
+    [task] = submit.submit([Submission("bulk_insert", parameters)])
+    return task.task_id
+
+
+def _rows(num: str) -> int:
+    if not (num.isascii() and num.isdigit() and 0 < len(num) <= 12):
+        raise BadRequest("#/num", f"num must be a number from 1 to {dataset.MOST_ROWS:,}")
+    rows = int(num)
+    if not 1 <= rows <= dataset.MOST_ROWS:
+        raise BadRequest("#/num", f"num must be a number from 1 to {dataset.MOST_ROWS:,}")
+    return rows
+
+
+def _insert_outcome(task_id: str) -> Response:
+    row = outcome.wait(task_id, INSERT_SECONDS)
+    if row is None:
+        return _still_running(task_id, "The insert is still running; ask for its status.")
+    if row.state != State.SUCCEEDED:
+        return problem(500, "Insert failed", _why(row), success=False, task_id=task_id)
+    inserted = row.result["inserted"]
+    return jsonify(
+        {"success": True, "message": f"{inserted:,} rows inserted.", "task_id": task_id, "num_rows_inserted": inserted}
+    )
+
+
+@blueprint.route("/stop/<task_id>", methods=["GET", "POST"])
+def stop(task_id: str) -> Response:
+    """Take a task back, with a verdict."""
+    browsers.refuse_unless_meant()
+    verdict = revoke.stop(reading.task_id(task_id), by="/stop")
+    return verdicts.answer(verdict, success=verdict.took_effect)
+
+
+@blueprint.get("/status/<task_id>")
+def status(task_id: str) -> Response:
+    """A task's state in a word."""
+    row = queries.task(reading.task_id(task_id))
+    if row is None:
+        raise UnknownTask(task_id)
+    state = State(row.state)
+    return jsonify({"success": True, "task_id": row.id, "status": schemas.status_of(state), "state": state})
+
+
+@blueprint.route("/delete_all", methods=["GET", "DELETE"])
+def delete_all() -> Response:
+    """Empty the table, all or nothing."""
+    browsers.refuse_unless_meant()
+    [task] = submit.submit(
+        [Submission("truncate_table", {"table": "data"}, priority="high", max_retries=0)]
+    )
+    row = outcome.wait(task.task_id, DELETE_SECONDS)
+    if row is None:
+        return _still_running(task.task_id, "The rows are still being deleted; ask for its status.")
+    if row.state != State.SUCCEEDED:
+        return problem(409, "Not deleted", _why(row), success=False, task_id=row.id, num_rows_deleted=0)
+    deleted = row.result["deleted"]
+    return jsonify(
+        {"success": True, "message": f"{deleted:,} rows deleted.", "num_rows_deleted": deleted, "task_id": row.id}
+    )
+
+
+@blueprint.get("/get_data")
+def get_data() -> Response:
+    """Rows of the table by id, a page at a time: `?limit=` and `?after=<id>`."""
+    reading.only_arguments(("limit", "after"))
+    limit = reading.number("limit", default=100, least=1, most=MOST_ROWS_LISTED)
+    rows = dataset.page(reading.number("after", default=0, least=0, most=2**63 - 1), limit)
+    full = len(rows) == limit
+    return jsonify(
+        {"success": True, "count": len(rows), "data": rows, "next_after": rows[-1]["id"] if full else None}
+    )
+
+
+@blueprint.get("/get_data/count")
+def get_data_count() -> Response:
+    """How many rows the table has."""
+    return jsonify({"success": True, "count": dataset.count()})
+
+
+def _still_running(task_id: str, message: str) -> Response:
+    response = jsonify({"success": True, "message": message, "task_id": task_id, "links": schemas.links(task_id)})
+    response.status_code = 202
+    response.headers["Location"] = f"/api/tasks/{task_id}"
+    response.headers["Retry-After"] = "1"
+    return response
+
+
+def _why(row: Any) -> str:
+    return row.error["message"] if row.error else f"the task is {row.state}"

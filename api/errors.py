@@ -1,0 +1,153 @@
+"""The one table from what went wrong to what the client is told: RFC 9457 problem details, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Flask, Response, json, request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from api.strict_json import BadJson
+from ledger import db
+from ledger.queries import BadCursor
+from tasks import log
+from tasks.catalog import UnknownTaskType
+from tasks.revoke import UnknownTask
+from tasks.storage import MissingFile, NotAFile, TooLarge
+from tasks.submit import BadParameters
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a client may try again when the ledger is away.
+RETRY_AFTER_SECONDS = 1
+
+
+class BadRequest(Exception):
+    """One field is wrong; `pointer` names it."""
+
+    def __init__(self, pointer: str, detail: str, *, status: int = 422) -> None:
+        self.pointer, self.detail, self.status = pointer, detail, status
+        super().__init__(detail)
+
+
+class Forbidden(Exception):
+    """The request may have been made by a page that the user did not mean to act for."""
+
+
+def problem(status: int, title: str, detail: str, *, kind: str = "about:blank", **more: Any) -> Response:
+    """A problem document. `error` repeats the title for clients of older interfaces."""
+    body = {
+        "type": kind,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": request.path,
+        "request_id": log.request_id.get(),
+        "error": title,
+        **more,
+    }
+    response = Response(json.dumps(body), status=status, content_type="application/problem+json")
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def faults_of(error: ValidationError, model: type[BaseModel], prefix: str = "#") -> list[dict[str, str]]:
+    """A model's complaints as (pointer, detail), with the field that was probably meant."""
+    return _faults(error.errors(include_input=False, include_url=False), model, prefix)
+
+
+def _faults(errors: Iterable[Any], model: type[BaseModel], prefix: str) -> list[dict[str, str]]:
+    return [_fault(each, model, prefix) for each in errors]
+
+
+def _fault(each: dict[str, Any], model: type[BaseModel], prefix: str) -> dict[str, str]:
+    place, detail = [str(part) for part in each["loc"]], str(each["msg"]).removeprefix("Value error, ")
+    if each["type"] == "extra_forbidden":
+        detail = f"there is no such field{_did_you_mean(place[-1], model.model_fields)}"
+    elif each["type"] == "missing":
+        detail = f"{place[-1]} is required"
+    return {"pointer": "/".join([prefix, *place]), "detail": detail, "code": each["type"]}
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else f"; known are {', '.join(known) or 'none'}"
+
+
+def invalid(faults: list[dict[str, str]], *, status: int = 422) -> Response:
+    """Some fields are wrong: say which, and how."""
+    detail = "; ".join(f"{fault['pointer'].removeprefix('#/')}: {fault['detail']}" for fault in faults)
+    return problem(status, "Validation failed", detail, kind="/problems/validation", errors=faults)
+
+
+def _one(pointer: str, detail: str, *, status: int = 422) -> Response:
+    return invalid([{"pointer": pointer, "detail": detail, "code": "invalid"}], status=status)
+
+
+def register(app: Flask) -> None:
+    """Make every exception that may reach the door an answer."""
+
+    @app.errorhandler(BadRequest)
+    def _(error: BadRequest) -> Response:
+        return _one(error.pointer, error.detail, status=error.status)
+
+    @app.errorhandler(BadJson)
+    def _(error: BadJson) -> Response:
+        return problem(400, "Broken JSON", str(error), kind="/problems/broken-json")
+
+    @app.errorhandler(UnknownTaskType)
+    def _(error: UnknownTaskType) -> Response:
+        return _one("#/task_type", str(error))
+
+    @app.errorhandler(BadParameters)
+    def _(error: BadParameters) -> Response:
+        return invalid(_faults(error.faults, error.model, "#/parameters"))
+
+    @app.errorhandler(BadCursor)
+    def _(error: BadCursor) -> Response:
+        return _one("?cursor", str(error), status=400)
+
+    @app.errorhandler(UnknownTask)
+    def _(error: UnknownTask) -> Response:
+        return problem(404, "No such task", f"no task has the id {str(error)!r}", kind="/problems/no-such-task")
+
+    @app.errorhandler(Forbidden)
+    def _(error: Forbidden) -> Response:
+        return problem(403, "Refused", str(error), kind="/problems/refused")
+
+    @app.errorhandler(MissingFile)
+    @app.errorhandler(NotAFile)
+    def _(error: Exception) -> Response:
+        return problem(404, "No such file", str(error))
+
+    @app.errorhandler(TooLarge)
+    def _(error: TooLarge) -> Response:
+        return problem(413, "Too large", str(error))
+
+    @app.errorhandler(db.Unavailable)
+    def _(error: db.Unavailable) -> Response:
+        logger.warning("refused: %s", error, extra={"action": "ledger_away"})
+        return problem(
+            503, "Database unavailable", "the database does not answer; nothing was accepted, try again"
+        )
+
+    @app.errorhandler(HTTPException)
+    def _(error: HTTPException) -> Response:
+        original = error.get_response()
+        answer = problem(error.code or 500, error.name, error.description or error.name)
+        # A 405 must say what is allowed, a 413 that the connection ends, and so on.
+        for name, value in original.headers.items():
+            if name.lower() not in {"content-type", "content-length"}:
+                answer.headers[name] = value
+        return answer
+
+    @app.errorhandler(Exception)
+    def _(error: Exception) -> Response:
+        logger.exception("unexpected error", extra={"action": "unexpected_error"})
+        return problem(500, "Internal error", "something unexpected happened; the log has it under the request id")

@@ -1,0 +1,61 @@
+"""`/api/files`: upload what file and import tasks work on, and download what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from flask import Blueprint, Response, jsonify, request, send_file
+
+from api.errors import BadRequest
+from settings import settings
+from tasks import storage
+
+blueprint = Blueprint("files", __name__, url_prefix="/api/files")
+
+
+@blueprint.post("")
+def upload() -> Response:
+    """Store a file: multipart form data with a field `file`, whose file name becomes its name."""
+    limit = settings().upload_bytes
+    # Room for the form around the file; the file itself is counted while it is written.
+    request.max_content_length = limit + 65_536
+    sent = request.files.get("file")
+    if sent is None or not sent.filename:
+        raise BadRequest("#/file", "send multipart/form-data with a field 'file', as curl -F file=@people.csv does")
+    try:
+        storage.check_name(sent.filename)
+    except ValueError as error:
+        raise BadRequest("#/file", str(error)) from None
+    saved = storage.save_upload(sent.filename, sent.stream, limit)
+    response = jsonify(saved | {"links": {"self": f"/api/files/{sent.filename}"}})
+    response.status_code = 201
+    response.headers["Location"] = f"/api/files/{sent.filename}"
+    return response
+
+
+@blueprint.get("")
+def index() -> Response:
+    """What can be worked on, and what was made."""
+    return jsonify({"items": storage.list_inputs(), "outputs": storage.list_outputs()})
+
+
+@blueprint.get("/<name>")
+def download(name: str) -> Response:
+    """An uploaded file."""
+    return _sent(name, storage.open_input)
+
+
+@blueprint.get("/out/<name>")
+def download_output(name: str) -> Response:
+    """A file that a task made; its name is in the task's result."""
+    return _sent(name, storage.open_output)
+
+
+def _sent(name: str, open_file: Callable[[str], BinaryIO]) -> Response:
+    try:
+        file: BinaryIO = open_file(name)
+    except ValueError as error:
+        raise BadRequest("#/name", str(error)) from None
+    # As an attachment of no particular type: an uploaded page must not run as one of ours.
+    return send_file(file, mimetype="application/octet-stream", as_attachment=True, download_name=name)
