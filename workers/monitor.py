@@ -1,0 +1,116 @@
+"""The caretaker: finds what should move and does not, and moves it.
+
+A process of its own and never a task: a caretaker that travels through the broker cannot notice that the broker is the
+problem. Each round is a list of guarded moves, so that any number of monitors may run, and one may die anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from ledger import db, transitions
+from tasks import catalog, dispatch, log, resolve
+from tasks.dispatch import BrokerUnavailable, Publisher
+from tasks.lost import Scan
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the accepting process has to send a ticket itself.
+MISSED_AFTER_SECONDS = 2.0
+#: Seconds for which an unreachable broker is left alone.
+BROKER_REST_SECONDS = 3.0
+
+
+@dataclass
+class Round:
+    """Something that is done every so many seconds."""
+
+    name: str
+    every_seconds: float
+    act: Callable[[], int]
+    next_at: float = 0.0
+
+
+@dataclass
+class Monitor:
+    publisher: Publisher = field(default_factory=Publisher)
+    scan: Scan = field(default_factory=Scan)
+    over: threading.Event = field(default_factory=threading.Event)
+    _broker_rests_until: float = 0.0
+
+    def rounds(self) -> list[Round]:
+        return [
+            Round("due", 0.2, self._send_due),
+            Round("missed", 0.5, self._send_missed),
+            Round("expired_leases", 1.0, resolve.expire_leases),
+            Round("stops", 0.5, resolve.finish_stops),
+            Round("in_doubt", 1.0, resolve.settle_branches),
+            Round("decided", 1.0, resolve.finish_decided),
+            Round("lost", 4.0, self._resend_lost),
+        ]
+
+    def run(self) -> None:
+        """Go round until told to end."""
+        rounds = self.rounds()
+        logger.info("monitor started", extra={"action": "monitor_started"})
+        while not self.over.is_set():
+            for each in rounds:
+                if time.monotonic() >= each.next_at:
+                    self._go(each)
+                    each.next_at = time.monotonic() + each.every_seconds
+            self.over.wait(max(0.01, min(each.next_at for each in rounds) - time.monotonic()))
+        self.publisher.close()
+        logger.info("monitor ended", extra={"action": "monitor_ended"})
+
+    def _go(self, each: Round) -> None:
+        try:
+            moved = each.act()
+            if moved:
+                logger.info("round %s moved %d", each.name, moved, extra={"action": "round", "round": each.name})
+        except db.Unavailable as error:
+            logger.warning("round %s: %s", each.name, error, extra={"action": "ledger_away", "round": each.name})
+        except BrokerUnavailable as error:
+            self._broker_rests_until = time.monotonic() + BROKER_REST_SECONDS
+            logger.warning("round %s: %s", each.name, error, extra={"action": "broker_away", "round": each.name})
+        except Exception:
+            logger.exception("round %s failed", each.name, extra={"action": "round_failed", "round": each.name})
+
+    def _send_due(self) -> int:
+        """Queue what is due, also while the broker is away: `missed` sends the tickets later."""
+        tickets = transitions.release_due()
+        if tickets and not self._broker_rests():
+            dispatch.dispatch(self.publisher, tickets)
+        return len(tickets)
+
+    def _send_missed(self) -> int:
+        if self._broker_rests():
+            return 0
+        return dispatch.dispatch(self.publisher, transitions.undispatched(MISSED_AFTER_SECONDS))
+
+    def _resend_lost(self) -> int:
+        return 0 if self._broker_rests() else self.scan.resend(self.publisher)
+
+    def _broker_rests(self) -> bool:
+        return time.monotonic() < self._broker_rests_until
+
+    def end(self, signum: int, frame: FrameType | None) -> None:
+        self.over.set()
+
+
+def main() -> None:
+    log.setup()
+    catalog.load()
+    monitor = Monitor()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, monitor.end)
+    monitor.run()
+
+
+if __name__ == "__main__":
+    main()
