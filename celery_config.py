@@ -97,7 +97,7 @@ def celery_options() -> dict[str, Any]:
         "task_serializer": "json",
         "enable_utc": True,
         "timezone": "UTC",
-        # A ticket is given back to RabbitMQ when its worker dies, and is acknowledged once the ledger knows the outcome.
+        # A ticket goes back to RabbitMQ when its worker dies, and is acknowledged once the ledger knows the outcome.
         "task_acks_late": True,
         "task_acks_on_failure_or_timeout": True,
         # The parent tells the ledger of a dead child; a ticket that came back at once would only loop.

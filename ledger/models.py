@@ -12,8 +12,6 @@ from sqlalchemy.dialects.mysql import DATETIME
 ledger = MetaData()
 business = MetaData()
 
-_TABLE = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mariadb_engine": "InnoDB", "mariadb_charset": "utf8mb4"}
-
 
 def _name(length: int) -> String:
     """A word of ours: ASCII, compared byte by byte."""
@@ -63,7 +61,6 @@ tasks = Table(
     Index("ix_tasks_state_queue", "state", "queue", "dispatched_at"),
     Index("ix_tasks_state_id", "state", "id"),
     Index("ix_tasks_type_id", "task_type", "id"),
-    **_TABLE,
 )
 
 #: One row for each move, written in the same transaction; and the remarks that the monitor leaves.
@@ -79,7 +76,6 @@ events = Table(
     Column("remark", Text),
     Column("detail", JSON),
     Index("ix_task_events_task", "task_id", "seq"),
-    **_TABLE,
 )
 
 #: Running totals that must outlive the rows they count, such as tickets that were sent again.
@@ -88,7 +84,6 @@ counters = Table(
     ledger,
     Column("name", _name(64), primary_key=True),
     Column("value", BigInteger, nullable=False, server_default="0"),
-    **_TABLE,
 )
 
 #: First row of every branch: proves, once it is visible, that this task's attempt was committed here, and lets no
@@ -100,5 +95,4 @@ marker = Table(
     Column("attempt", Integer, nullable=False),
     Column("changed_rows", BigInteger, nullable=False, server_default="0"),
     Column("at", _time(), nullable=False),
-    **_TABLE,
 )

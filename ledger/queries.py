@@ -55,7 +55,7 @@ _STANDING = (
 )
 
 
-def _standing_of(row: Row[Any]) -> Standing:
+def _standing_of(row: Row[*tuple[Any, ...]]) -> Standing:
     return Standing(
         task_id=row.id,
         state=State(row.state),
@@ -148,7 +148,10 @@ def page(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page:
-    """Tasks that fit, newest first. The cursor is the last identifier seen, so that pages stay put while tasks arrive."""
+    """Tasks that fit, newest first. 
+
+    The cursor is the last identifier seen, so that pages stay put while tasks arrive.
+    """
     statement = select(*_LISTED).order_by(tasks.c.id.desc()).limit(limit + 1)
     for column, words in ((tasks.c.state, states), (tasks.c.task_type, task_types), (tasks.c.priority, priorities)):
         if words:
@@ -182,7 +185,8 @@ def _decode(cursor: str) -> str:
 def counts() -> dict[str, int]:
     """Tasks by state."""
     with db.reading() as connection:
-        found = dict(connection.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state)).tuples().all())
+        rows = connection.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state))
+        found: dict[str, int] = {state: number for state, number in rows}
     return {state.value: found.get(state.value, 0) for state in State}
 
 

@@ -244,7 +244,7 @@ _resolvers: dict[str, Engine] = {}
 
 
 def _resolver(database: str) -> Engine:
-    """Autocommit, as MariaDB wants it for settling foreign branches, and the tasks' own user, so that KILL is allowed."""
+    """Autocommit, as MariaDB wants it for settling foreign branches; the tasks' own user, so that KILL is allowed."""
     if database not in _resolvers:
         _resolvers[database] = db.lone_engine(db.data_url(database), patience_seconds=5.0)
     return _resolvers[database]

@@ -1,4 +1,4 @@
-"""The end of an attempt that failed: retry later, or give up. For the attempt itself and for those who act for a dead one."""
+"""The end of an attempt that failed: retry later, or give up. Also for those who act for a dead attempt."""
 
 from __future__ import annotations
 

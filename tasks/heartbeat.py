@@ -99,7 +99,7 @@ def _beat(attempt: Attempt, over: threading.Event) -> None:
         except db.Unavailable:
             # Without the ledger nothing can be decided against the attempt; its lease runs on in the database.
             log.debug("no pulse: the ledger does not answer")
-        except Exception:
+        except Exception:  # a broken beat must not end the heart
             log.exception("heartbeat failed")
 
 

@@ -126,7 +126,7 @@ def _perform(attempt: Attempt) -> Outcome:
         _prepare(attempt)
     except Interrupted as interruption:
         return interruption
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may fail in any way
         # A killed connection surfaces as the driver's error; the reason for the KILL is what counts.
         return attempt.interruption or Failed(error)
     return Done(result)
@@ -245,7 +245,7 @@ def _undo(attempt: Attempt) -> None:
     for participant in reversed(attempt.participants):
         try:
             participant.rollback()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the next participant must be undone all the same
             logger.info("rollback cut short: %s", type(error).__name__, extra={"action": "rollback_cut_short"})
     for branch in attempt.branches.values():
         branch.close()
@@ -299,7 +299,7 @@ def _insist(attempt: Attempt, verb: Callable[[], bool], reached: Collection[Stat
 
 
 def worker_lost(task_id: str, number: int, reason: str) -> None:
-    """A worker's parent saw the child die that had this attempt. Opens no connection that a later fork could inherit."""
+    """A worker's parent saw the child die that had this attempt. It keeps no connection, which a fork could inherit."""
     _act_for(task_id, number, failure.silent("WorkerLost", f"the worker process died: {reason}"))
 
 

@@ -8,6 +8,7 @@ Sending again whatever waits too long instead would double a backlog with every 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from amqp.exceptions import AMQPError, NotFound
 from kombu import Connection
@@ -83,7 +84,7 @@ def _ready_by_queue() -> dict[str, int]:
 
 
 def _ready(connection: Connection, name: str) -> int:
-    channel = connection.channel()
+    channel: Any = connection.channel()
     try:
         return int(channel.queue_declare(name, passive=True).message_count)
     except NotFound:

@@ -64,7 +64,7 @@ def _run() -> None:
             dispatch.dispatch(publisher, tickets)
         except (BrokerUnavailable, db.Unavailable) as error:
             log.warning("left %d tickets to the monitor: %s", len(tickets), error, extra={"action": "relay_missed"})
-        except Exception:
+        except Exception:  # a broken batch must not end the relay
             log.exception("relay failed", extra={"action": "relay_failed"})
 
 

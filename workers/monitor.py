@@ -78,7 +78,7 @@ class Monitor:
         except BrokerUnavailable as error:
             self._broker_rests_until = time.monotonic() + BROKER_REST_SECONDS
             logger.warning("round %s: %s", each.name, error, extra={"action": "broker_away", "round": each.name})
-        except Exception:
+        except Exception:  # a broken round must not end the caretaker
             logger.exception("round %s failed", each.name, extra={"action": "round_failed", "round": each.name})
 
     def _send_due(self) -> int:
