@@ -112,7 +112,7 @@ def waiting_by_queue(settled_seconds: float) -> dict[str, int]:
             .where(tasks.c.state == State.QUEUED, tasks.c.dispatched_at < earlier(settled_seconds))
             .group_by(tasks.c.queue)
         )
-        return {queue: number for queue, number in rows}
+        return {row[0]: row[1] for row in rows}
 
 
 def task(task_id: str) -> Row[Any] | None:
@@ -148,7 +148,7 @@ def page(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page:
-    """Tasks that fit, newest first. 
+    """Tasks that fit, newest first.
 
     The cursor is the last identifier seen, so that pages stay put while tasks arrive.
     """
@@ -186,7 +186,7 @@ def counts() -> dict[str, int]:
     """Tasks by state."""
     with db.reading() as connection:
         rows = connection.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state))
-        found: dict[str, int] = {state: number for state, number in rows}
+        found: dict[str, int] = {row[0]: row[1] for row in rows}
     return {state.value: found.get(state.value, 0) for state in State}
 
 
