@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, literal_column, text
@@ -49,6 +50,8 @@ class Unavailable(Exception):
 
 _engines: dict[str, Engine] = {}
 _patience_seconds = 10.0
+#: Counting a big table takes its time, also at the door.
+_READING_SECONDS = 4.0
 
 
 def be_patient(seconds: float) -> None:
@@ -60,12 +63,12 @@ def be_patient(seconds: float) -> None:
 
 def ledger() -> Engine:
     """The ledger's database."""
-    return _engine("ledger", settings().ledger_database_url.get_secret_value())
+    return _engine("ledger", settings().ledger_database_url.get_secret_value(), _patience_seconds)
 
 
 def data(name: str = DATA) -> Engine:
     """A business database, for plain reads. Writes of tasks go through `ledger.xa`."""
-    return _engine(f"data:{name}", data_url(name))
+    return _engine(f"data:{name}", data_url(name), max(_patience_seconds, _READING_SECONDS))
 
 
 def data_names() -> tuple[str, ...]:
@@ -79,7 +82,7 @@ def data_url(name: str) -> str:
     return settings().data_database_url.get_secret_value()
 
 
-def _engine(name: str, url: str) -> Engine:
+def _engine(name: str, url: str, patience_seconds: float) -> Engine:
     engine = _engines.get(name)
     if engine is None:
         engine = _engines.setdefault(
@@ -89,10 +92,10 @@ def _engine(name: str, url: str) -> Engine:
                 isolation_level="READ COMMITTED",
                 pool_size=8,
                 max_overflow=64,
-                pool_timeout=_patience_seconds,
+                pool_timeout=patience_seconds,
                 pool_pre_ping=True,
                 hide_parameters=True,
-                connect_args=socket_deadlines(_patience_seconds),
+                connect_args=socket_deadlines(patience_seconds),
             ),
         )
     return engine
@@ -102,8 +105,9 @@ def socket_deadlines(seconds: float) -> dict[str, float]:
     return {"connect_timeout": max(1, round(seconds)), "read_timeout": seconds, "write_timeout": seconds}
 
 
-def lone_engine(url: str, *, patience_seconds: float = 10.0) -> Engine:
-    """An engine without a pool, in autocommit: for branches, and for processes that fork while they run."""
+@lru_cache(maxsize=32)
+def lone_engine(url: str, *, patience_seconds: float) -> Engine:
+    """An engine without a pool, in autocommit: each connection belongs to whoever opened it, before and after a fork."""
     return create_engine(
         url,
         poolclass=NullPool,

@@ -48,6 +48,8 @@ ROW_WAIT_SECONDS = 5
 IDLE_SECONDS = 600
 #: Seconds a single statement of a task may take before its socket gives up.
 STATEMENT_SECONDS = 300.0
+#: Seconds that settling a branch from outside may take.
+RESOLVER_SECONDS = 5.0
 
 
 class StillHeld(Exception):
@@ -75,8 +77,9 @@ class Branch:
     def __init__(self, branch_id: BranchId) -> None:
         self.id = branch_id
         self.state = "new"
-        self.engine = db.lone_engine(db.data_url(branch_id.database), patience_seconds=STATEMENT_SECONDS)
-        self.connection = self.engine.connect()
+        self.connection = db.lone_engine(
+            db.data_url(branch_id.database), patience_seconds=STATEMENT_SECONDS
+        ).connect()
         self.connection_id = int(self.connection.execute(text("SELECT CONNECTION_ID()")).scalar_one())
 
     def start(self) -> Connection:
@@ -144,7 +147,6 @@ class Branch:
         if self.state != "done":
             self.connection.invalidate()
         self.connection.close()
-        self.engine.dispose()
 
     def _say(self, verb: str) -> None:
         self.connection.exec_driver_sql(f"XA {verb} %s,%s,%s", self.id.parameters)
@@ -240,11 +242,6 @@ def remaining_rows(task_id: str, database: str) -> int:
     return int(rows or 0)
 
 
-_resolvers: dict[str, Engine] = {}
-
-
 def _resolver(database: str) -> Engine:
     """Autocommit, as MariaDB wants it for settling foreign branches; the tasks' own user, so that KILL is allowed."""
-    if database not in _resolvers:
-        _resolvers[database] = db.lone_engine(db.data_url(database), patience_seconds=5.0)
-    return _resolvers[database]
+    return db.lone_engine(db.data_url(database), patience_seconds=RESOLVER_SECONDS)

@@ -60,10 +60,9 @@ _leaving = False
 
 
 def install() -> None:
-    """Once in each worker child: an interruption may reach a running handler, and SIGTERM becomes one."""
+    """Once in each worker child: an interruption may reach a running handler, and SIGQUIT becomes one."""
     heartbeat.install()
-    for number in (signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, _leave)
+    signal.signal(signal.SIGQUIT, _leave)
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
