@@ -65,7 +65,6 @@ class PatchBody(BaseModel):
 #: The words that clients of older interfaces know, beside our own in `state`.
 _STATUS = {
     State.SCHEDULED: "pending",
-    State.BLOCKED: "pending",
     State.QUEUED: "pending",
     State.RUNNING: "processing",
     State.COMMITTING: "processing",
@@ -74,7 +73,6 @@ _STATUS = {
     State.SUCCEEDED: "completed",
     State.FAILED: "failed",
     State.REVOKED: "canceled",
-    State.EXPIRED: "expired",
 }
 
 

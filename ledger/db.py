@@ -107,7 +107,7 @@ def socket_deadlines(seconds: float) -> dict[str, float]:
 
 @lru_cache(maxsize=32)
 def lone_engine(url: str, *, patience_seconds: float) -> Engine:
-    """An engine without a pool, in autocommit: each connection belongs to whoever opened it, before and after a fork."""
+    """An engine without a pool, in autocommit: a connection is its opener's alone, also across forks."""
     return create_engine(
         url,
         poolclass=NullPool,

@@ -15,8 +15,6 @@ class State(StrEnum):
 
     #: Waits for its time. The monitor's due round moves it on.
     SCHEDULED = "scheduled"
-    #: Waits for other tasks. The monitor's dependants round moves it on.
-    BLOCKED = "blocked"
     #: A worker may take it. Its ticket is on the way to the broker, in it, or was lost, which the monitor repairs.
     QUEUED = "queued"
     #: An attempt works on it under a lease. That attempt moves it on, or the monitor when the lease runs out.
@@ -33,18 +31,16 @@ class State(StrEnum):
     FAILED = "failed"
     #: Taken back by a stop: nothing of it is there.
     REVOKED = "revoked"
-    #: Its time ran out before it could start.
-    EXPIRED = "expired"
 
     @property
     def is_final(self) -> bool:
         return self in FINAL
 
 
-FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.REVOKED, State.EXPIRED})
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.REVOKED})
 LIVE = frozenset(State) - FINAL
 #: Not begun, or between two attempts: a stop ends these at once.
-WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.QUEUED, State.RETRYING})
+WAITING = frozenset({State.SCHEDULED, State.QUEUED, State.RETRYING})
 #: An attempt may be holding locks, temporary files or branches.
 ACTIVE = frozenset({State.RUNNING, State.COMMITTING, State.REVOKING})
 
