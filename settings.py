@@ -7,6 +7,7 @@ Nothing else in the house reads the environment.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -107,14 +108,11 @@ class _NamedFiles(PydanticBaseSettingsSource):
     """`NAME_FILE=/run/secrets/x` stands for `NAME=<what that file holds>`, as container platforms do it."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        variable = f"{field.alias}_FILE"
-        path = os.environ.get(variable)
-        if not path:
-            return None, field.alias, False
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), field.alias, False
-        except OSError as error:
-            raise SettingsError(f"{variable}: {error}") from error
+            return _held_by_file(field.alias), field.alias, False
+        except (OSError, UnicodeDecodeError):
+            # `load` tells of it, together with whatever else is wrong.
+            return None, field.alias, False
 
     def __call__(self) -> dict[str, Any]:
         found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
@@ -123,24 +121,36 @@ class _NamedFiles(PydanticBaseSettingsSource):
 
 def load(**overrides: Any) -> Settings:
     """Read and check the settings; raises SettingsError with every fault in one message."""
+    faults = [*_misspelt(), *_unreadable()]
     try:
         found = Settings(**overrides)
     except ValidationError as error:
-        faults = [f"  {fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
-        raise SettingsError("these settings are wrong:\n" + "\n".join(faults)) from None
-    _refuse_misspelt(found)
-    return found
+        faults[:0] = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+    else:
+        if not faults:
+            return found
+    raise SettingsError("these settings are wrong:\n" + "\n".join(f"  {fault}" for fault in faults))
 
 
-def _refuse_misspelt(found: Settings) -> None:
-    known = variables()
-    strangers = sorted(
-        name
-        for name in os.environ
-        if name.startswith("SLUICE_") and name.removesuffix("_FILE") not in known | _STACK_VARIABLES
-    )
-    if strangers:
-        raise SettingsError("no such settings: " + ", ".join(strangers) + "; .env.example lists them all")
+def _misspelt() -> Iterator[str]:
+    known = variables() | _STACK_VARIABLES
+    for name in sorted(os.environ):
+        if name.startswith("SLUICE_") and name.removesuffix("_FILE") not in known:
+            yield f"{name}: there is no such setting; .env.example lists them all"
+
+
+def _unreadable() -> Iterator[str]:
+    for name in sorted(variables()):
+        try:
+            _held_by_file(name)
+        except (OSError, UnicodeDecodeError) as error:
+            yield f"{name}_FILE: {error}"
+
+
+def _held_by_file(name: str) -> str | None:
+    """What the file holds that `NAME_FILE` points to; None without one."""
+    path = os.environ.get(f"{name}_FILE")
+    return Path(path).read_text(encoding="utf-8").strip() if path else None
 
 
 #: Variables of the local stack and its scripts, which the service itself does not read.

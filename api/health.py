@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify
 
-from ledger import db, migrations, queries
+from ledger import db, queries, schema
 from settings import settings
 from tasks import results
 
@@ -63,7 +63,7 @@ def _ledger() -> str | None:
     global _is_migrated
     queries.state("none")
     if not _is_migrated:
-        behind = migrations.pending()
+        behind = schema.pending()
         if behind:
             return f"run `python -m ledger migrate`: {', '.join(behind)} behind"
         _is_migrated = True

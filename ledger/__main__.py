@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ledger import db, migrations, states, xa
+from ledger import db, schema, states, xa
 from settings import SettingsError, settings
 
 
@@ -21,8 +21,8 @@ def main() -> None:
 def migrate() -> None:
     """Bring the ledger and the business databases to this version's schema."""
     try:
-        migrations.migrate(click.echo)
-    except (db.Unavailable, migrations.MigrationsBusy) as error:
+        schema.migrate(click.echo)
+    except (db.Unavailable, schema.MigrationsBusy) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -134,6 +134,12 @@ class Attempt:
     def may_be_disturbed(self) -> bool:
         return self._in_handler and not self.branches
 
+    def disturb(self) -> None:
+        """Raise the interruption out of the blue: once, so that no cleaning up after it is torn apart."""
+        if self.may_be_disturbed and self.interruption is not None:
+            self._in_handler = False
+            raise self.interruption
+
     @contextmanager
     def handling(self) -> Iterator[None]:
         """The handler runs in here."""

@@ -39,8 +39,8 @@ def install() -> None:
 
 
 def _disturb(signum: int, frame: FrameType | None) -> None:
-    if _beating is not None and _beating.may_be_disturbed:
-        _beating.check()
+    if _beating is not None:
+        _beating.disturb()
 
 
 def disturb(reason: Interrupted) -> bool:
@@ -48,8 +48,7 @@ def disturb(reason: Interrupted) -> bool:
     if _beating is None:
         return False
     _beating.interrupt(reason)
-    if _beating.may_be_disturbed:
-        raise reason
+    _beating.disturb()
     return True
 
 

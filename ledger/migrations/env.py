@@ -1,4 +1,4 @@
-"""What Alembic runs: the connection and the name of the version table come from `ledger.migrations`."""
+"""What Alembic runs: the connection and the name of the version table come from `ledger.schema`."""
 
 from alembic import context
 
