@@ -1,0 +1,1 @@
+"""The task types that come with the product: in each module the parameter model and the handler together."""
