@@ -85,6 +85,20 @@ class Settings(BaseSettings):
             raise ValueError("must start with amqp:// or amqps://: the queues are RabbitMQ's")
         return url
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _speaks_smtp(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("smtp://", "smtps://")):
+            raise ValueError("must start with smtp:// or smtps://")
+        return url
+
+    @field_validator("tables")
+    @classmethod
+    def _leaves_ours_alone(cls, tables: tuple[str, ...]) -> tuple[str, ...]:
+        if ours := [name for name in tables if name.lower().startswith("sluice_")]:
+            raise ValueError(f"{', '.join(ours)}: tables of the protocol are not for tasks")
+        return tables
+
     @field_validator("result_backend")
     @classmethod
     def _speaks_redis(cls, url: SecretStr) -> SecretStr:

@@ -27,7 +27,11 @@ def parse(body: bytes) -> Any:
         raise BadJson(f"the body is not UTF-8 (byte {error.start})") from None
     try:
         value = json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_without_doubles
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_without_doubles,
         )
     except RecursionError:
         raise BadJson(f"the body is nested deeper than {DEEPEST} levels") from None
@@ -46,8 +50,13 @@ def _refuse_constant(name: str) -> NoReturn:
 def _finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise BadJson(f"{digits} is too large a number")
+        raise BadJson(f"{digits if len(digits) < 20 else digits[:20] + '...'} is too large a number")
     return number
+
+
+def _whole(digits: str) -> int:
+    _finite(digits)  # no database keeps more
+    return int(digits)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

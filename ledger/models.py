@@ -12,6 +12,8 @@ from sqlalchemy.dialects.mysql import DATETIME
 ledger = MetaData()
 business = MetaData()
 
+_JSON = JSON(none_as_null=True)
+
 
 def _name(length: int) -> String:
     """A word of ours: ASCII, compared byte by byte."""
@@ -30,7 +32,7 @@ tasks = Table(
     Column("priority", _name(8), nullable=False),
     Column("queue", _name(32), nullable=False),
     Column("state", _name(12), nullable=False),
-    Column("parameters", JSON, nullable=False),
+    Column("parameters", _JSON, nullable=False),
     #: Counts claims, and fences: an attempt that is not this one any more can change nothing.
     Column("attempt", Integer, nullable=False, server_default="0"),
     #: How many of `max_retries` are used up. A hand-back at shutdown uses none.
@@ -47,11 +49,11 @@ tasks = Table(
     Column("progress_done", BigInteger),
     Column("progress_total", BigInteger),
     #: The databases whose branches the decision covers, once it is taken.
-    Column("participants", JSON),
-    Column("result", JSON),
-    Column("error", JSON),
+    Column("participants", _JSON),
+    Column("result", _JSON),
+    Column("error", _JSON),
     #: What a stop undid: {"rows_undone": n, "rows_remaining": 0}.
-    Column("undone", JSON),
+    Column("undone", _JSON),
     Column("created_at", _time(), nullable=False),
     Column("updated_at", _time(), nullable=False),
     Column("started_at", _time()),
@@ -74,7 +76,7 @@ events = Table(
     Column("state", _name(12), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("remark", Text),
-    Column("detail", JSON),
+    Column("detail", _JSON),
     Index("ix_task_events_task", "task_id", "seq"),
 )
 

@@ -242,7 +242,7 @@ def retry(
         },
         remark=remark,
         detail=error,
-        also=_EXPIRED if expired_only else None,
+        also=_may_fail(expired_only),
     )
 
 
@@ -257,7 +257,7 @@ def give_up(
         values={"error": error, "result": None, "finished_at": NOW, "lease_until": None},
         remark=remark,
         detail=error,
-        also=_EXPIRED if expired_only else None,
+        also=_may_fail(expired_only),
     )
 
 
@@ -488,6 +488,13 @@ _TICKET_COLUMNS = (tasks.c.id, tasks.c.attempt, tasks.c.task_type, tasks.c.queue
 _LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None}
 
 _EXPIRED = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < NOW)
+
+#: Once a decision covers databases, the task succeeds: whoever saw its worker die may not try it again.
+_NOT_BOUND = or_(tasks.c.state != State.COMMITTING, func.json_length(tasks.c.participants) == 0)
+
+
+def _may_fail(expired_only: bool) -> ColumnElement[bool]:
+    return and_(_NOT_BOUND, _EXPIRED) if expired_only else _NOT_BOUND
 
 
 def _tickets(statement: Select[Any]) -> list[Ticket]:
