@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)
     upload_bytes: int = Field(1 << 28, alias="SLUICE_UPLOAD_BYTES", ge=1024)
 
+    #: Where tests arm the places of `failpoints`; none of them does anything without it.
+    failpoint_dir: Path | None = Field(None, alias="SLUICE_FAILPOINT_DIR")
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="SLUICE_LOG_LEVEL")
     log_format: Literal["json", "text"] = Field("json", alias="SLUICE_LOG_FORMAT")
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, literal_column, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement, TextClause
 
@@ -135,7 +136,7 @@ def translated() -> Iterator[None]:
         if error.connection_invalidated or error_code(error) in _AWAY:
             raise Unavailable(f"the database does not answer ({error_code(error)})") from error
         raise
-    except TimeoutError as error:
+    except PoolTimeout as error:
         raise Unavailable("all connections to the database are busy") from error
 
 

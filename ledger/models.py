@@ -6,13 +6,18 @@ Identifiers are UUIDv7, so that the primary key is also the order of acceptance.
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy import CHAR, JSON, BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, Text
 from sqlalchemy.dialects.mysql import DATETIME
 
 ledger = MetaData()
 business = MetaData()
 
 _JSON = JSON(none_as_null=True)
+
+
+def _id() -> CHAR:
+    """A UUID in its 36 characters."""
+    return CHAR(36, collation="ascii_bin")
 
 
 def _name(length: int) -> String:
@@ -27,7 +32,7 @@ def _time() -> DATETIME:
 tasks = Table(
     "tasks",
     ledger,
-    Column("id", _name(36), primary_key=True),
+    Column("id", _id(), primary_key=True),
     Column("task_type", _name(64), nullable=False),
     Column("priority", _name(8), nullable=False),
     Column("queue", _name(32), nullable=False),
@@ -70,7 +75,7 @@ events = Table(
     "task_events",
     ledger,
     Column("seq", BigInteger, primary_key=True, autoincrement=True),
-    Column("task_id", _name(36), nullable=False),
+    Column("task_id", _id(), nullable=False),
     Column("at", _time(), nullable=False),
     Column("event", _name(16), nullable=False),
     Column("state", _name(12), nullable=False),
@@ -93,7 +98,7 @@ counters = Table(
 marker = Table(
     "sluice_marker",
     business,
-    Column("task_id", _name(36), primary_key=True),
+    Column("task_id", _id(), primary_key=True),
     Column("attempt", Integer, nullable=False),
     Column("changed_rows", BigInteger, nullable=False, server_default="0"),
     Column("at", _time(), nullable=False),

@@ -193,4 +193,4 @@ def counts() -> dict[str, int]:
 def totals() -> dict[str, int]:
     """The running totals."""
     with db.reading() as connection:
-        return dict(connection.execute(select(counters.c.name, counters.c.value)).tuples().all())
+        return {row.name: row.value for row in connection.execute(select(counters.c.name, counters.c.value))}

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.sql.elements import ColumnElement
 
+import failpoints
 from ledger import db
 from ledger.db import earlier, later
 from ledger.models import events, tasks
@@ -62,7 +63,7 @@ class Claim:
     task_id: str
     attempt: int
     task_type: str
-    priority: str
+    queue: str
     parameters: dict[str, Any]
     retries: int
     max_retries: int
@@ -81,6 +82,7 @@ def accept(new: Sequence[NewTask]) -> None:
                 for task in new
             ],
         )
+        failpoints.reach("f2")
 
     db.transact(work)
 
@@ -142,7 +144,7 @@ def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
     row = connection.execute(
         select(
             tasks.c.task_type,
-            tasks.c.priority,
+            tasks.c.queue,
             tasks.c.parameters,
             tasks.c.retries,
             tasks.c.max_retries,

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
+import failpoints
 from ledger import db
 from ledger.models import marker
 
@@ -94,6 +95,7 @@ class Branch:
         self.connection.execute(
             insert(marker).values(task_id=self.id.task_id, attempt=self.id.attempt, at=db.NOW)
         )
+        failpoints.reach("f7")
         return self.connection
 
     def record_rows(self, rows: int) -> None:
@@ -105,6 +107,7 @@ class Branch:
     def prepare(self) -> None:
         self._say("END")
         self.state = "idle"
+        failpoints.reach("f9")
         self._say("PREPARE")
         self.state = "prepared"
 
@@ -144,6 +147,8 @@ class Branch:
     def close(self) -> None:
         """Let go of the connection. What is not settled by now is dropped hard: an unprepared branch dies with it, a
         prepared one stays for the resolver."""
+        if self.connection.closed:
+            return
         if self.state != "done":
             self.connection.invalidate()
         self.connection.close()

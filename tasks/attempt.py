@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+import failpoints
 from ledger import db, transitions, xa
 from ledger.transitions import Claim
 from settings import settings
@@ -76,6 +77,7 @@ class Attempt:
         Raises Stopped and its kin, which the handler must let pass.
         """
         self.done, self.total = done, total if total is not None else self.total
+        failpoints.reach("f8")
         with self.undisturbed():
             now = time.monotonic()
             if now - self._told >= PROGRESS_SECONDS:
@@ -115,9 +117,18 @@ class Attempt:
         """
         if name not in self.branches:
             with self.undisturbed():
-                branch = self.branches[name] = xa.Branch(xa.BranchId(self.task_id, self.number, name))
-                branch.start()
+                self._begin(name)
         return self.branches[name].connection
+
+    def _begin(self, name: str) -> None:
+        branch = self.branches[name] = xa.Branch(xa.BranchId(self.task_id, self.number, name))
+        try:
+            branch.start()
+        except BaseException:
+            # A handler that tries again must not get a connection without a branch: its rows would be committed.
+            del self.branches[name]
+            branch.close()
+            raise
 
     def join(self, participant: Participant) -> None:
         """Let an effect outside a database share the task's decision."""

@@ -122,10 +122,5 @@ def policy_of(name: str) -> retry.Policy:
     return _types[name].retry if name in _types else retry.Policy()
 
 
-def better_queues(name: str, priority: str) -> tuple[str, ...]:
-    """The queues whose tasks go before a task of this type and priority."""
-    return celery_config.better_queues(celery_config.queue_name(get(name).worker, priority))
-
-
 def is_transactional(name: str) -> bool:
     return name in _types and _types[name].transactional

@@ -18,6 +18,7 @@ the lease. An unprepared branch dies with its connection; a prepared one is sett
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import time
@@ -26,11 +27,14 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import celery_config
+import failpoints
 from ledger import db, queries, transitions
 from ledger.states import State
 from settings import settings
 from tasks import catalog, failure, heartbeat, log, results, revoke
 from tasks.attempt import Attempt, Interrupted, LeaseLost, Leaving, Stopped, TimedOut
+from tasks.retry import PermanentError
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +80,19 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 def run(task_id: str, number: int, *, worker: str) -> None:
     """Do what a ticket asks for, unless its task was stopped, is somebody else's, or is done already."""
     with log.about(task_id, number):
+        failpoints.reach("f5")
         claim = _claim(task_id, number, worker)
         if claim is None:
             logger.debug("dropped a ticket: the task is not waiting for it", extra={"action": "ticket_dropped"})
             return
         logger.info("%s started", claim.task_type, extra={"action": "task_started", "worker": worker})
+        failpoints.reach("f6")
         attempt = Attempt(claim)
         with heartbeat.beside(attempt):
             outcome = _perform(attempt)
             with heartbeat.shielded():
                 _settle(attempt, outcome)
+                failpoints.reach("f13")
     if _leaving:
         raise SystemExit(0)
 
@@ -96,8 +103,15 @@ def _claim(task_id: str, number: int, worker: str) -> transitions.Claim | None:
     lease_seconds = settings().lease_seconds
     claim = _patiently(lambda: transitions.claim(task_id, number, worker=worker, lease_seconds=lease_seconds))
     if claim is not None:
-        transitions.count_inversion(task_id, catalog.better_queues(claim.task_type, claim.priority))
+        _count_inversion(claim)
     return claim
+
+
+def _count_inversion(claim: transitions.Claim) -> None:
+    try:
+        transitions.count_inversion(claim.task_id, celery_config.better_queues(claim.queue))
+    except db.Unavailable:
+        logger.debug("an inversion may have gone uncounted: the ledger does not answer")
 
 
 def _patiently(ask: Callable[[], transitions.Claim | None]) -> transitions.Claim | None:
@@ -121,6 +135,7 @@ def _perform(attempt: Attempt) -> Outcome:
         kind = catalog.get(attempt.claim.task_type)
         with attempt.handling():
             result = kind.handler(attempt, kind.parameters.model_validate(attempt.claim.parameters))
+        _check_result(result)
         attempt.check()
         _prepare(attempt)
     except Interrupted as interruption:
@@ -131,11 +146,20 @@ def _perform(attempt: Attempt) -> Outcome:
     return Done(result)
 
 
+def _check_result(result: Any) -> None:
+    """A result that cannot be written down fails the attempt while that is still possible."""
+    try:
+        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PermanentError(f"the handler's result is no JSON: {error}") from error
+
+
 def _prepare(attempt: Attempt) -> None:
     for branch in attempt.branches.values():
         branch.record_rows(attempt.done)
     for participant in attempt.participants:
         participant.prepare()
+    failpoints.reach("f10")
 
 
 # --- settle --------------------------------------------------------------------------------------------------------
@@ -176,12 +200,15 @@ def _succeed(attempt: Attempt, result: Any) -> None:
             _undo(attempt)
             _confirm_stop(attempt)
             return
+        failpoints.reach("f11")
         if not _commit(attempt):
             return
+        failpoints.reach("f12")
     won = _insist(
         attempt, lambda: transitions.finish(attempt.task_id, attempt.number, result=result), {State.SUCCEEDED}
     )
     if won:
+        failpoints.reach("f14")
         results.keep(attempt.task_id, attempt.number, result)
         logger.info("%s succeeded", attempt.claim.task_type, extra={"action": "task_succeeded"})
     elif won is False:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 
+import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.queries import Standing
 from ledger.states import State
@@ -50,6 +51,7 @@ def _settle_branch(branch: BranchId) -> bool:
 
 
 def _carry_out(branch: BranchId, *, commit: bool) -> bool:
+    failpoints.reach("f17")
     if not xa.settle(branch, commit=commit):
         # MariaDB: the session that prepared it still lives, and holds the task's lock. It has nothing left to say.
         xa.kill_holder(branch.task_id, branch.database)
@@ -117,6 +119,7 @@ def expire_leases() -> int:
     """Take tasks back from attempts that have been silent for too long. The row first, their connections second."""
     taken = 0
     for row in queries.expired_leases():
+        failpoints.reach("f15")
         error = failure.silent("LeaseExpired", f"worker {row.worker} fell silent for longer than its lease")
         if failure.settle(
             task_id=row.task_id,

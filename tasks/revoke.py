@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.states import WAITING, State
 from settings import settings
@@ -80,6 +81,7 @@ def _too_late(task_id: str, wait_seconds: float) -> Stop:
 
 def _see_undone(task_id: str, attempt: int, wait_seconds: float) -> Stop:
     """Wait for the attempt to undo its work; after the grace, see to it from here."""
+    failpoints.reach("f19")
     until = time.monotonic() + wait_seconds
     _wait_while(task_id, State.REVOKING, min(settings().stop_grace_seconds, wait_seconds))
     while queries.state(task_id) is State.REVOKING and time.monotonic() < until:

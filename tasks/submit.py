@@ -11,6 +11,7 @@ import uuid_utils
 from pydantic import BaseModel, ValidationError
 
 import celery_config
+import failpoints
 from ledger import transitions
 from ledger.states import State
 from ledger.transitions import NewTask, Ticket
@@ -48,8 +49,11 @@ def submit(submissions: Sequence[Submission]) -> list[NewTask]:
     Raises catalog.UnknownTaskType, BadParameters and `db.Unavailable`, each of them before anything is written.
     """
     new = [_checked(submission) for submission in submissions]
+    failpoints.reach("f1")
     transitions.accept(new)
+    failpoints.reach("f3")
     relay.send_soon([_ticket_of(task) for task in new if task.state is State.QUEUED])
+    failpoints.reach("f4")
     return new
 
 

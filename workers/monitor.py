@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 
+import failpoints
 from ledger import db, transitions
 from tasks import catalog, dispatch, log, resolve
 from tasks.dispatch import BrokerUnavailable, Publisher
@@ -84,6 +85,8 @@ class Monitor:
     def _send_due(self) -> int:
         """Queue what is due, also while the broker is away: `missed` sends the tickets later."""
         tickets = transitions.release_due()
+        if tickets:
+            failpoints.reach("f16")
         if tickets and not self._broker_rests():
             dispatch.dispatch(self.publisher, tickets)
         return len(tickets)
