@@ -7,6 +7,7 @@ Nothing else in the house reads the environment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,16 @@ def _words(value: Any) -> Any:
     return value
 
 
+def _named_urls(listed: str) -> list[tuple[str, str]]:
+    """`"a=url, b=url"` as pairs."""
+    pairs = (each.partition("=") for each in listed.split(",") if each.strip())
+    return [(name.strip(), url.strip()) for name, _, url in pairs]
+
+
+#: The name of DATA_DATABASE_URL among the business databases.
+DATA = "data"
+_DATABASE_NAME = re.compile(r"[a-z][a-z0-9]{0,19}")
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
@@ -44,6 +55,8 @@ class Settings(BaseSettings):
 
     ledger_database_url: SecretStr = Field(alias="LEDGER_DATABASE_URL")
     data_database_url: SecretStr = Field(alias="DATA_DATABASE_URL")
+    #: Further business databases: `name=url, name=url`.
+    data_databases: SecretStr = Field(SecretStr(""), alias="DATA_DATABASES")
     broker_url: SecretStr = Field(alias="CELERY_BROKER_URL")
     result_backend: SecretStr = Field(alias="CELERY_RESULT_BACKEND")
 
@@ -80,6 +93,24 @@ class Settings(BaseSettings):
         if not url.get_secret_value().startswith("mysql+pymysql://"):
             raise ValueError("must start with mysql+pymysql://")
         return url
+
+    @field_validator("data_databases")
+    @classmethod
+    def _names_databases(cls, listed: SecretStr) -> SecretStr:
+        for name, url in _named_urls(listed.get_secret_value()):
+            if not _DATABASE_NAME.fullmatch(name) or name == DATA:
+                raise ValueError(f"{name!r}: expected a lower-case word of up to 20 letters and digits, not 'data'")
+            if not url.startswith("mysql+pymysql://"):
+                raise ValueError(f"{name}: its URL must start with mysql+pymysql://; expected name=url, name=url")
+        return listed
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """The URLs of all business databases by name."""
+        return {
+            DATA: self.data_database_url.get_secret_value(),
+            **dict(_named_urls(self.data_databases.get_secret_value())),
+        }
 
     @field_validator("broker_url")
     @classmethod

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement, TextClause
 
+from settings import DATA as DATA  # its name is used beside the functions here
 from settings import settings
 
 T = TypeVar("T")
@@ -36,13 +37,14 @@ def earlier(seconds: float) -> ColumnElement[Any]:
     return literal_column(f"UTC_TIMESTAMP(6) - INTERVAL {round(seconds * 1_000_000)} MICROSECOND")
 
 
-#: The name of the one business database of a plain installation.
-DATA = "data"
-
 #: Deadlock, and lock wait timeout: the transaction is lost but the database is well.
 _TRY_AGAIN = frozenset({1205, 1213})
 #: No connection, connection lost, too many connections, shutting down, read-only.
 _AWAY = frozenset({1040, 1053, 1077, 1079, 1129, 1203, 1226, 1290, 1836, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
+
+
+class UnknownDatabase(Exception):
+    """No business database has that name; DATA_DATABASES names them."""
 
 
 class Unavailable(Exception):
@@ -74,13 +76,14 @@ def data(name: str = DATA) -> Engine:
 
 def data_names() -> tuple[str, ...]:
     """The names of the configured business databases."""
-    return (DATA,)
+    return tuple(settings().databases)
 
 
 def data_url(name: str) -> str:
-    if name not in data_names():
-        raise KeyError(f"no database named {name!r}; there are: {', '.join(data_names())}")
-    return settings().data_database_url.get_secret_value()
+    found = settings().databases.get(name)
+    if found is None:
+        raise UnknownDatabase(f"no database named {name!r}; there are: {', '.join(data_names())}")
+    return found
 
 
 def _engine(name: str, url: str, patience_seconds: float) -> Engine:

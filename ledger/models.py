@@ -6,7 +6,19 @@ Identifiers are UUIDv7, so that the primary key is also the order of acceptance.
 
 from __future__ import annotations
 
-from sqlalchemy import CHAR, JSON, BigInteger, Column, Index, Integer, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy import (
+    CHAR,
+    JSON,
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.mysql import DATETIME
 
 ledger = MetaData()

@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, text, update
+from sqlalchemy import Connection, Engine, event, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 import failpoints
@@ -51,6 +52,10 @@ IDLE_SECONDS = 600
 STATEMENT_SECONDS = 300.0
 #: Seconds that settling a branch from outside may take.
 RESOLVER_SECONDS = 5.0
+
+
+#: How statements begin whose rows count.
+_CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLAC"})
 
 
 class StillHeld(Exception):
@@ -78,6 +83,8 @@ class Branch:
     def __init__(self, branch_id: BranchId) -> None:
         self.id = branch_id
         self.state = "new"
+        #: Rows that the task inserted, changed or deleted here so far.
+        self.rows = 0
         self.connection = db.lone_engine(
             db.data_url(branch_id.database), patience_seconds=STATEMENT_SECONDS
         ).connect()
@@ -95,16 +102,18 @@ class Branch:
         self.connection.execute(
             insert(marker).values(task_id=self.id.task_id, attempt=self.id.attempt, at=db.NOW)
         )
+        event.listen(self.connection, "after_cursor_execute", self._count)
         failpoints.reach("f7")
         return self.connection
 
-    def record_rows(self, rows: int) -> None:
-        """Note in the marker how many rows this branch changes."""
-        self.connection.execute(
-            update(marker).where(marker.c.task_id == self.id.task_id).values(changed_rows=rows)
-        )
+    def _count(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.lstrip()[:6].upper() in _CHANGES:
+            self.rows += max(0, cursor.rowcount)
 
     def prepare(self) -> None:
+        """Note in the marker how many rows the branch changes, and make it outlive its connection."""
+        note = update(marker).where(marker.c.task_id == self.id.task_id)
+        self.connection.execute(note.values(changed_rows=self.rows))
         self._say("END")
         self.state = "idle"
         failpoints.reach("f9")

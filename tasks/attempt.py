@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 import failpoints
 from ledger import db, transitions, xa
 from ledger.transitions import Claim
-from settings import settings
+from settings import DATA, settings
 
 #: Progress is written down at most this often, which bounds what it costs and how late a stop is noticed.
 PROGRESS_SECONDS = 0.05
@@ -109,7 +109,7 @@ class Attempt:
         stopped = transitions.was_stopped(self.task_id, self.number)
         return Stopped(self.task_id) if stopped else LeaseLost(self.task_id)
 
-    def database(self, name: str = db.DATA) -> Connection:
+    def database(self, name: str = DATA) -> Connection:
         """A connection inside this task's branch on a business database, opened on first use.
 
         Whatever is written through it becomes visible with the task's success, or never. Statements only: a COMMIT,
@@ -133,6 +133,11 @@ class Attempt:
     def join(self, participant: Participant) -> None:
         """Let an effect outside a database share the task's decision."""
         self.effects.append(participant)
+
+    @property
+    def rows(self) -> int:
+        """Rows changed on all databases together."""
+        return sum(branch.rows for branch in self.branches.values())
 
     @property
     def participants(self) -> list[Any]:

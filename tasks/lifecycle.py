@@ -155,8 +155,6 @@ def _check_result(result: Any) -> None:
 
 
 def _prepare(attempt: Attempt) -> None:
-    for branch in attempt.branches.values():
-        branch.record_rows(attempt.done)
     for participant in attempt.participants:
         participant.prepare()
     failpoints.reach("f10")
@@ -296,7 +294,7 @@ def _confirmed(attempt: Attempt) -> bool:
         attempt.task_id,
         attempt.number,
         task_type=attempt.claim.task_type,
-        rows_undone=attempt.done if attempt.branches else 0,
+        rows_undone=attempt.rows,
     )
     return confirmed or queries.state(attempt.task_id) is not State.REVOKING
 

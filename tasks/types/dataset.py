@@ -1,13 +1,14 @@
-"""The table `data`: its definition, its reads, and `bulk_insert`, which fills it with random rows."""
+"""The table `data`: its definition, its reads, and the types that fill it with random rows."""
 
 from __future__ import annotations
 
 import os
 import string
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, func, select
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from sqlalchemy import BigInteger, Column, Connection, MetaData, String, Table, func, select
 
 from ledger import db
 from tasks.attempt import Attempt
@@ -65,20 +66,50 @@ def bulk_insert(attempt: Attempt, parameters: BulkInsert) -> dict[str, Any]:
 
     The result is `{inserted, table}`, progress is in rows. Field1 and field2 are 8 to 12 letters and digits.
     """
-    connection = attempt.database()
+    _fill([attempt.database()], attempt, parameters.rows)
+    return {"inserted": parameters.rows, "table": data.name}
+
+
+class FanOutInsert(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{}, {"rows": 1_000}]}
+    )
+
+    rows: int = Field(default=10_000, ge=1, le=MOST_ROWS, description="How many random rows, in each database")
+    databases: list[str] | None = Field(
+        default=None, min_length=1, max_length=16, description="Names of business databases; all of them by default"
+    )
+
+    @field_validator("databases")
+    @classmethod
+    def _are_known(cls, names: list[str] | None) -> list[str] | None:
+        for name in names or ():
+            if name not in db.data_names():
+                raise ValueError(f"there is no database {name!r}; known are {', '.join(db.data_names())}")
+        return names
+
+
+@task_type("fan_out_insert", worker="data", parameters=FanOutInsert, transactional=True)
+def fan_out_insert(attempt: Attempt, parameters: FanOutInsert) -> dict[str, Any]:
+    """Insert the same random rows into the table `data` of several databases: everywhere, or nowhere.
+
+    The result is `{inserted, table, databases}` with the rows of each database, progress is in rows of all together.
+    """
+    names = list(dict.fromkeys(parameters.databases or db.data_names()))
+    _fill([attempt.database(name) for name in names], attempt, parameters.rows)
+    return {"inserted": parameters.rows, "table": data.name, "databases": names}
+
+
+def _fill(connections: Sequence[Connection], attempt: Attempt, rows: int) -> None:
+    """The same random rows through each connection, chunk by chunk."""
     columns = ["field1", "field2"]
-    full_chunk = tables.insert_statement(connection, data.name, columns, tables.CHUNK_ROWS)
-    done = 0
-    while done < parameters.rows:
-        rows = min(tables.CHUNK_ROWS, parameters.rows - done)
-        whole = rows == tables.CHUNK_ROWS
-        statement = full_chunk if whole else tables.insert_statement(connection, data.name, columns, rows)
-        # One statement of many rows is a fifth faster than the driver's executemany, which formats them one
-        # by one.
-        connection.exec_driver_sql(statement, tuple(random_words(rows * len(columns))))
-        done += rows
-        attempt.progress(done, parameters.rows)
-    return {"inserted": done, "table": data.name}
+    for start in range(0, rows, tables.CHUNK_ROWS):
+        chunk = min(tables.CHUNK_ROWS, rows - start)
+        words = tuple(random_words(chunk * len(columns)))
+        for connection in connections:
+            # One statement of many rows is a fifth faster than the driver's executemany, which formats them one by one.
+            connection.exec_driver_sql(tables.insert_statement(connection, data.name, columns, chunk), words)
+        attempt.progress((start + chunk) * len(connections), rows * len(connections))
 
 
 def random_words(number: int) -> list[str]:
