@@ -19,6 +19,9 @@ PRIORITIES = ("high", "normal", "low")
 
 TICKETS = Exchange("sluice.tickets", type="direct", durable=True)
 DEAD_LETTERS = Exchange("sluice.dead", type="direct", durable=True)
+#: Rung with the worker's name as routing key once tickets are confirmed, so that an idle worker looks at once. A ring
+#: that nobody hears, or that is lost, costs a few milliseconds.
+DOORBELL = Exchange("sluice.doorbell", type="direct", durable=True)
 
 #: Deliveries after which RabbitMQ dead-letters a ticket. The ledger bounds attempts long before.
 DELIVERY_LIMIT = 20
@@ -100,13 +103,11 @@ def celery_options() -> dict[str, Any]:
         # A ticket goes back to RabbitMQ when its worker dies, and is acknowledged once the ledger knows the outcome.
         "task_acks_late": True,
         "task_acks_on_failure_or_timeout": True,
-        # The parent tells the ledger of a dead child; a ticket that came back at once would only loop.
+        # What happens to the ticket of a dead child is said in workers.settle, how a worker ends in workers.drain.
         "task_reject_on_worker_lost": False,
         "worker_prefetch_multiplier": 1,
         "worker_concurrency": settings().concurrency,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_soft_shutdown_timeout": settings().shutdown_grace_seconds,
-        "worker_enable_soft_shutdown_on_idle": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": True,

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement, TextClause
 
-from settings import DATA as DATA  # its name is used beside the functions here
+from settings import DATA as DATA  # noqa: PLC0414  the name belongs beside these functions
 from settings import settings
 
 T = TypeVar("T")
