@@ -1,0 +1,56 @@
+# What you can do here; `make` alone lists it.
+# The work is done by the `sluice` command in cli/; this file gives it short names.
+
+PYTHON ?= python3
+SLUICE := .venv/bin/python -m cli
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs demo env test lint clean pins bootstrap bootstrap-dev
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: bootstrap ## install what is missing, start everything, run the main job once
+	@$(SLUICE) up
+
+down: .venv/bin/python ## stop everything
+	@$(SLUICE) down
+
+status: .venv/bin/python ## show every process, its pid and its address
+	@$(SLUICE) status
+
+logs: .venv/bin/python ## follow all logs, or one with P=api
+	@$(SLUICE) logs $(P)
+
+demo: .venv/bin/python ## run the main job again: every task type, and a stopped insert
+	@$(SLUICE) demo
+
+env: .venv/bin/python ## print shell exports for scripts: eval "$$(make env)"
+	@$(SLUICE) env
+
+test: bootstrap-dev ## check the code and run the tests, with servers of their own
+	@$(MAKE) lint
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: bootstrap-dev ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+clean: .venv/bin/python ## stop everything and remove the stack's data (asks; YES=1 does not)
+	@$(SLUICE) down --wipe $(if $(YES),--yes)
+
+pins: bootstrap-dev ## write requirements*.txt anew from requirements*.in
+	@UV_CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/uv pip compile --quiet --upgrade --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url requirements.in -o requirements.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/uv pip compile --quiet --upgrade --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+
+bootstrap:
+	@$(PYTHON) -m cli.bootstrap
+
+bootstrap-dev:
+	@$(PYTHON) -m cli.bootstrap --dev
+
+.venv/bin/python:
+	@echo "Nothing is set up here yet: make up" >&2; exit 1

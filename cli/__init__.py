@@ -1,0 +1,1 @@
+"""The `sluice` command: the local stack of servers and processes, and what to do with it."""

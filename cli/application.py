@@ -1,0 +1,127 @@
+"""The processes of the service itself: API, workers, monitor and Flower."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from cli.credentials import USER
+from cli.layout import CHECKOUT, VENV
+from cli.ports import Wanted
+from cli.program import Program
+from cli.servers import rabbitmq
+from cli.site import Site
+
+API = "api"
+WORKERS = ("data", "email", "file")
+MONITOR = "monitor"
+FLOWER = "flower"
+
+#: Seconds that a worker has beyond its own bound before it is killed.
+_MERCY_SECONDS = 5
+_DEFAULT_SHUTDOWN_GRACE_SECONDS = 10.0
+
+
+def wanted_ports(api: int | None, flower: int | None) -> tuple[Wanted, ...]:
+    return (Wanted(API, usual=5000, fixed=api), Wanted(FLOWER, usual=5555, fixed=flower))
+
+
+def api_url(site: Site) -> str:
+    return f"http://127.0.0.1:{site.ports[API]}"
+
+
+def flower_url(site: Site) -> str:
+    return f"http://{USER}:{site.credentials.flower}@127.0.0.1:{site.ports[FLOWER]}"
+
+
+def programs(
+    site: Site, environment: Mapping[str, str], *, replicas: Mapping[str, int], has_own_broker: bool
+) -> list[Program]:
+    version = code_version()
+    seconds = math.ceil(_shutdown_grace_seconds(environment)) + _MERCY_SECONDS
+
+    def python(name: str, *command: str, stop_seconds: int = seconds, ports: tuple[str, ...] = ()) -> Program:
+        return Program(name, command, environment, ports=ports, stop_seconds=stop_seconds, version=version)
+
+    api = python(
+        API,
+        *(_venv("gunicorn"), "--config", "python:api.gunicorn_config"),
+        *("--bind", f"127.0.0.1:{site.ports[API]}", "api:create_app()"),
+        stop_seconds=35,
+        ports=(API,),
+    )
+    workers = [
+        python(name, _venv("celery"), "-A", f"workers.{kind}", "worker", "-n", f"{name}@%h")
+        for name, kind in worker_names(replicas).items()
+    ]
+    monitor = python(MONITOR, _venv("python"), "-m", "workers.monitor")
+    return [api, *workers, monitor, _flower(site, environment, version, has_own_broker)]
+
+
+def worker_names(replicas: Mapping[str, int]) -> dict[str, str]:
+    """The workers by name, each with its kind: `data`, `data-2`, `email`, `file`."""
+    return {
+        kind if number == 1 else f"{kind}-{number}": kind
+        for kind in WORKERS
+        for number in range(1, replicas.get(kind, 1) + 1)
+    }
+
+
+def is_worker(name: str) -> bool:
+    return name.partition("-")[0] in WORKERS
+
+
+def _shutdown_grace_seconds(environment: Mapping[str, str]) -> float:
+    text = environment.get("SLUICE_SHUTDOWN_GRACE_SECONDS", "")
+    try:
+        return float(text)
+    except ValueError:
+        # The service itself says what is wrong with it, when it starts.
+        return _DEFAULT_SHUTDOWN_GRACE_SECONDS
+
+
+def _flower(site: Site, environment: Mapping[str, str], version: str, has_own_broker: bool) -> Program:
+    """Its options come by its environment: in its arguments everybody could read the password."""
+    options = {
+        "FLOWER_ADDRESS": "127.0.0.1",
+        "FLOWER_PORT": str(site.ports[FLOWER]),
+        "FLOWER_BASIC_AUTH": f"{USER}:{site.credentials.flower}",
+    }
+    if has_own_broker:
+        options["FLOWER_BROKER_API"] = f"{rabbitmq.management_url(site)}/api/"
+    return Program(
+        FLOWER,
+        (_venv("celery"), "-A", "tasks", "flower"),
+        {**environment, **options},
+        ports=(FLOWER,),
+        # Without its broker it does not end by itself.
+        stop_seconds=5,
+        version=version,
+    )
+
+
+def migration(environment: Mapping[str, str]) -> Program:
+    return Program("migrate", (_venv("python"), "-m", "ledger", "migrate"), environment)
+
+
+def _venv(command: str) -> str:
+    return str(VENV / "bin" / command)
+
+
+def code_version() -> str:
+    """Changes with the code, so that `up` starts the processes anew after an edit or a `git pull`."""
+    files = [CHECKOUT / "settings.py", CHECKOUT / "celery_config.py", CHECKOUT / "requirements.txt"]
+    for room in ("api", "ledger", "tasks", "workers"):
+        files += sorted((CHECKOUT / room).rglob("*"))
+    digest = hashlib.sha256()
+    for path in files:
+        if _is_code(path):
+            stat = path.stat()
+            digest.update(f"{path.relative_to(CHECKOUT)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _is_code(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts

@@ -1,0 +1,44 @@
+"""The passwords of a stack: made up once, kept in its state, readable by its owner only."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from cli.layout import write_private
+
+#: The user that every private server knows.
+USER = "sluice"
+
+
+def _token() -> str:
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    #: Marks every process of the stack in its environment, so that it is recognised whoever started it.
+    stack_id: str = field(default_factory=_token)
+    supervisor: str = field(default_factory=_token)
+    mariadb: str = field(default_factory=_token)
+    rabbitmq: str = field(default_factory=_token)
+    redis: str = field(default_factory=_token)
+    flower: str = field(default_factory=_token)
+
+
+def load(path: Path) -> Credentials | None:
+    """The kept ones, or None where there was never a stack."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Credentials(**{each.name: kept[each.name] for each in fields(Credentials) if each.name in kept})
+
+
+def keep(path: Path) -> Credentials:
+    """The kept ones, completed with what is missing."""
+    credentials = load(path) or Credentials()
+    write_private(path, json.dumps(asdict(credentials), indent=2))
+    return credentials

@@ -1,0 +1,104 @@
+"""Which variable comes from where: the real environment, then `.env`, then the stack itself.
+
+A server whose address the operator gave is not started. The addresses that `env` printed into a shell are the stack's
+own and not the operator's: they are recognised, or the next `up` from that shell would leave out the servers.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cli.servers import mariadb, rabbitmq, redis, smtp
+from cli.site import Site
+
+#: The variables that say where a server is; with all of them given, it is not ours to start.
+ADDRESSES: Mapping[str, tuple[str, ...]] = {
+    mariadb.NAME: ("LEDGER_DATABASE_URL", "DATA_DATABASE_URL"),
+    rabbitmq.NAME: ("CELERY_BROKER_URL",),
+    redis.NAME: ("CELERY_RESULT_BACKEND",),
+    smtp.NAME: ("SMTP_URL",),
+}
+
+API_PORT = "SLUICE_API_PORT"
+FLOWER_PORT = "SLUICE_FLOWER_PORT"
+RABBITMQ_UI_PORT = "SLUICE_RABBITMQ_UI_PORT"
+STATE_DIR = "SLUICE_STATE_DIR"
+
+#: Settings of the stack; no process of the service is told of them.
+STACK_ONLY = frozenset({API_PORT, FLOWER_PORT, RABBITMQ_UI_PORT, STATE_DIR})
+
+_FILE = "_FILE"
+
+
+def chosen(
+    *,
+    dotenv: Mapping[str, str],
+    environ: Mapping[str, str],
+    known: Iterable[str],
+    printed: Mapping[str, str],
+) -> dict[str, str]:
+    """What the operator chose. `known` are the service's variables, `printed` is what `env` printed into this shell."""
+    names = {*known, *STACK_ONLY}
+    real = {
+        name: value
+        for name, value in environ.items()
+        if value and name.removesuffix(_FILE) in names and printed.get(name) != value
+    }
+    overruled = {name.removesuffix(_FILE) for name in real}
+    return {name: value for name, value in dotenv.items() if name.removesuffix(_FILE) not in overruled} | real
+
+
+def is_given(overrides: Mapping[str, str], name: str) -> bool:
+    return name in overrides or name + _FILE in overrides
+
+
+def given(overrides: Mapping[str, str]) -> list[str]:
+    """The addresses that the operator gave."""
+    return [name for names in ADDRESSES.values() for name in names if is_given(overrides, name)]
+
+
+def is_external(overrides: Mapping[str, str], server: str) -> bool:
+    return all(is_given(overrides, name) for name in ADDRESSES[server])
+
+
+def private(site: Site) -> dict[str, str]:
+    """The variables of the service as the stack would have them."""
+    return {
+        "LEDGER_DATABASE_URL": mariadb.url(site, mariadb.LEDGER),
+        "DATA_DATABASE_URL": mariadb.url(site, mariadb.DATA),
+        "CELERY_BROKER_URL": rabbitmq.url(site),
+        "CELERY_RESULT_BACKEND": redis.url(site),
+        "SMTP_URL": smtp.url(site),
+        "SLUICE_STORAGE_DIR": str(site.layout.storage),
+        "SLUICE_LEGACY_GET": "1",
+    }
+
+
+def of_processes(site: Site, overrides: Mapping[str, str]) -> dict[str, str]:
+    """What every process of the service gets."""
+    own = {name: value for name, value in private(site).items() if not is_given(overrides, name)}
+    return own | {name: value for name, value in overrides.items() if name not in STACK_ONLY}
+
+
+def value(variables: Mapping[str, str], name: str) -> str | None:
+    """A variable's value, also when it lies in the file that `NAME_FILE` names."""
+    if name in variables:
+        return variables[name]
+    path = variables.get(name + _FILE)
+    return Path(path).read_text(encoding="utf-8").strip() if path else None
+
+
+def without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return url
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
+
+
+def exports(variables: Mapping[str, str]) -> str:
+    """Lines for a shell to evaluate."""
+    return "\n".join(f"export {name}={shlex.quote(text)}" for name, text in variables.items())

@@ -1,0 +1,1 @@
+"""The private servers of a stack: one file per server, each with its files, its URL and its program."""

@@ -1,0 +1,133 @@
+"""The private MariaDB: its options, its data folder, its users, and the two databases that `sluice` owns.
+
+Nobody logs in as root over the network: root is whoever runs the stack, through the socket in the data folder.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+
+from cli.credentials import USER
+from cli.layout import write_private
+from cli.ports import Wanted
+from cli.program import Program
+from cli.site import Site
+from cli.trouble import Trouble
+
+NAME = "mariadb"
+LEDGER = "sluice_ledger"
+DATA = "sluice_data"
+PORTS = (Wanted(NAME),)
+
+
+class InstallError(Trouble):
+    """MariaDB's data folder could not be made."""
+
+
+def url(site: Site, database: str) -> str:
+    return f"mysql+pymysql://{USER}:{site.credentials.mariadb}@127.0.0.1:{site.ports[NAME]}/{database}"
+
+
+def program(site: Site) -> Program:
+    folder = site.layout.server(NAME)
+    return Program(
+        name=NAME,
+        command=(_find("mariadbd"), f"--defaults-file={folder / 'my.cnf'}"),
+        ports=(NAME,),
+        stop_seconds=60,
+    )
+
+
+def prepare(site: Site) -> None:
+    """Write the configuration, and make the data folder when there is none."""
+    folder = site.layout.server(NAME)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    write_private(folder / "init.sql", _first_statements(site))
+    write_private(folder / "my.cnf", _options(site))
+    if not (folder / "data").exists():
+        _install(folder)
+
+
+def _install(folder: Path) -> None:
+    """Beside its place first, so that an interrupted installation never looks like a finished one."""
+    unfinished = folder / "data.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    user = pwd.getpwuid(os.getuid()).pw_name
+    done = subprocess.run(
+        [
+            _find("mariadb-install-db"),
+            "--no-defaults",
+            f"--user={user}",
+            f"--datadir=./{unfinished.name}",  # relative, since the script splits a path with spaces
+            "--auth-root-authentication-method=socket",
+            f"--auth-root-socket-user={user}",
+            "--skip-test-db",
+            "--innodb-undo-tablespaces=3",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()
+        raise InstallError(f"mariadb-install-db could not make the data folder:\n{said}")
+    unfinished.rename(folder / "data")
+
+
+def _options(site: Site) -> str:
+    folder = site.layout.server(NAME)
+    return f"""\
+# Written anew by every `sluice up`.
+[mariadbd]
+user = {pwd.getpwuid(os.getuid()).pw_name}
+datadir = {folder / "data"}
+bind-address = 127.0.0.1
+port = {site.ports[NAME]}
+# In the data folder: a longer path might not fit into the 107 characters of a socket's name.
+socket = mariadb.sock
+pid-file = mariadb.pid
+init-file = {folder / "init.sql"}
+skip-name-resolve
+local-infile = 0
+
+character-set-server = utf8mb4
+collation-server = utf8mb4_unicode_ci
+max-connections = 300
+
+innodb-buffer-pool-size = 256M
+# A decision that a power cut can take back is no decision.
+innodb-flush-log-at-trx-commit = 1
+# The undo of a big insert that was rolled back is given back to the disk.
+innodb-undo-tablespaces = 3
+innodb-undo-log-truncate = ON
+"""
+
+
+def _first_statements(site: Site) -> str:
+    """Run by every start before the first connection: one statement per line, each harmless when repeated.
+
+    The pattern lets the user make and drop databases of its own kind, as the tests do.
+    """
+    account = f"'{USER}'@'127.0.0.1'"
+    return "\n".join(
+        [
+            f"CREATE DATABASE IF NOT EXISTS {LEDGER};",
+            f"CREATE DATABASE IF NOT EXISTS {DATA};",
+            f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{site.credentials.mariadb}';",
+            f"ALTER USER {account} IDENTIFIED BY '{site.credentials.mariadb}';",
+            f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {account};",
+            "",
+        ]
+    )
+
+
+def _find(command: str) -> str:
+    found = shutil.which(command, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise InstallError(f"{command} is not installed")
+    return found

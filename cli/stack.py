@@ -1,0 +1,449 @@
+"""A stack: the private servers and the processes of the service, brought up in order, kept, looked at and brought down.
+
+    from cli.stack import Stack
+
+    stack = Stack(Path(".sluice/test"), overrides={"SLUICE_LEASE_SECONDS": "3"})
+    stack.up()                                          # or up(parts=["mariadb", "redis"])
+    stack.environment()["SLUICE_URL"]
+    stack.kill("rabbitmq"); stack.wait("rabbitmq")      # supervisor starts it again
+    stack.stop("rabbitmq"); stack.start("rabbitmq")
+    stack.down()
+
+A stack reads neither the real environment nor `.env`: what the operator chose comes in as `overrides` (the command line
+sees to that), so that a test never meets anybody's real database.
+
+supervisord keeps the processes, restarts whatever dies, and knows nothing of order or health; both are seen to here.
+When supervisord itself was killed, its processes live on as orphans that nobody restarts: the next `up` recognises
+them by their mark, ends them and starts anew, with the same ports and data.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli import application, credentials, environment, ports, processes
+from cli.layout import SAMPLES, Layout
+from cli.output import Output
+from cli.program import Program
+from cli.readiness import LOG_LINES, READY_SECONDS, Readiness, last_lines
+from cli.servers import mariadb, rabbitmq, redis, smtp
+from cli.site import Site
+from cli.supervisor import NAME as SUPERVISOR
+from cli.supervisor import Process, Supervisor, SupervisorError
+from cli.trouble import Trouble
+
+SERVERS = (rabbitmq.EPMD, rabbitmq.NAME, mariadb.NAME, redis.NAME, smtp.NAME)
+
+#: Seconds that orphans have to end by themselves.
+ORPHAN_SECONDS = 15
+
+
+class StackError(Trouble):
+    """The stack could not do what it was asked."""
+
+
+class NotUp(StackError):
+    """There is no stack in this folder, or it is not running."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A line of `status`."""
+
+    name: str
+    state: str
+    pid: int
+    uptime_seconds: int
+    url: str
+
+    @property
+    def is_well(self) -> bool:
+        return self.state in ("RUNNING", "EXTERNAL")
+
+
+class Stack:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        overrides: Mapping[str, str] | None = None,
+        replicas: Mapping[str, int] | None = None,
+        output: Output | None = None,
+    ) -> None:
+        self.layout = Layout(state.absolute())
+        self._overrides = dict(overrides or {})
+        self._replicas = dict(replicas or {})
+        self._output = output or Output()
+
+    # Up and down
+
+    def up(self, parts: Iterable[str] | None = None) -> bool:
+        """Bring the stack up, or only some of its parts, and wait until it is ready.
+
+        Returns whether anything had to be started.
+        """
+        with self._alone():
+            if not self._supervisor_is_alive():
+                self.end_orphans()
+            programs = self._prepare()
+            wanted = self._select(programs, parts)
+            self._let_supervisor_know(programs)
+            return self._start_in_order(wanted)
+
+    def down(self) -> None:
+        """Stop everything, the service before its servers: Flower hangs when its broker goes first."""
+        if not self.layout.credentials.exists():
+            return
+        with self._alone():
+            if self._supervisor_is_alive():
+                self._stop_in_order()
+            self.end_orphans()
+            for pid_file in self.layout.run.glob("*.pid"):
+                pid_file.unlink()
+
+    def wipe(self) -> None:
+        """Bring it down and remove its folder with all its data."""
+        if not self.layout.credentials.exists():
+            raise NotUp(f"{self.layout.state} is not the folder of a stack")
+        for inner in self.layout.state.glob("*/credentials.json"):  # the tests' stacks lie in the checkout's
+            Stack(inner.parent, output=self._output).down()
+        self.down()
+        shutil.rmtree(self.layout.state)
+
+    def end_orphans(self) -> None:
+        """End whatever of this stack nobody looks after any more."""
+        kept = credentials.load(self.layout.credentials)
+        if kept is None:
+            return
+        orphans = processes.of_stack(kept.stack_id)
+        if not orphans:
+            return
+        began = time.monotonic()
+        processes.end(processes.leaders(orphans), stack_id=kept.stack_id, seconds=ORPHAN_SECONDS)
+        processes.end(processes.of_stack(kept.stack_id), stack_id=kept.stack_id, seconds=1)
+        names = sorted({each.program for each in orphans})
+        self._output.done("left behind", f"ended {', '.join(names)}", time.monotonic() - began)
+
+    # One part
+
+    def start(self, name: str) -> None:
+        """Start a part that was stopped, and wait until it is ready."""
+        supervisor = self._running_supervisor()
+        supervisor.start([name])
+        self._readiness().wait(supervisor, [name], resting=[name])
+
+    def stop(self, name: str) -> None:
+        """Stop a part; it stays down until it is started."""
+        self._running_supervisor().stop([name])
+
+    def restart(self, name: str) -> None:
+        self.stop(name)
+        self.start(name)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to the process of a part, and return its pid."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def pid(self, name: str) -> int:
+        """The pid of a running part, from supervisord, which is its parent."""
+        process = self._process(name)
+        if process.pid == 0:
+            raise NotUp(f"{name} is not running: {process.state}")
+        return process.pid
+
+    def wait(self, name: str, *, seconds: float = READY_SECONDS, after_pid: int | None = None) -> None:
+        """Wait until a part is ready; with `after_pid`, until another process than that one is."""
+        supervisor = self._running_supervisor()
+        deadline = time.monotonic() + seconds
+        while after_pid is not None and supervisor.processes()[name].pid in (0, after_pid):
+            if time.monotonic() > deadline:
+                raise self._readiness().failure(name, f"was not started again within {seconds:.0f} s")
+            time.sleep(0.05)
+        remaining = deadline - time.monotonic()
+        self._readiness().wait(supervisor, [name], resting=[name], seconds=remaining)
+
+    def log(self, name: str, lines: int = LOG_LINES) -> list[str]:
+        """The last lines that a part wrote."""
+        return last_lines(self.layout.log(name), lines)
+
+    # What there is
+
+    def environment(self) -> dict[str, str]:
+        """What a script needs to know to work with this stack."""
+        site = self._site()
+        variables = self._variables(site)
+        of_service = {
+            name: found
+            for name in (*environment.private(site), "MAIL_FROM")
+            if (found := environment.value(variables, name)) is not None
+        }
+        of_stack = {
+            "SLUICE_URL": application.api_url(site),
+            "FLOWER_URL": application.flower_url(site),
+            "SLUICE_STATE_DIR": str(self.layout.state),
+            "SLUICE_RUN_DIR": str(self.layout.run),
+        }
+        if not self._is_external(rabbitmq.NAME):
+            of_stack["RABBITMQ_URL"] = rabbitmq.management_url(site)
+        if not self._is_external(smtp.NAME):
+            of_stack["SLUICE_MAIL_DIR"] = str(self.layout.mail)
+        return of_stack | of_service
+
+    def status(self) -> list[Part]:
+        """Every part, in the order in which they start."""
+        site = self._site()
+        known, readiness = self._known_processes(site), self._readiness()
+        parts = []
+        for name in (*SERVERS, *(each.name for each in self._application(site))):
+            process = known.get(name, Process(name, "STOPPED", 0, 0))
+            if self._is_external(name):
+                process = Process(name, "EXTERNAL", 0, 0)
+            if name != rabbitmq.EPMD or not self._is_external(name):
+                address = readiness.address(name)
+                parts.append(Part(name, process.state, process.pid, process.uptime_seconds, address))
+        return parts
+
+    def _known_processes(self, site: Site) -> dict[str, Process]:
+        """From supervisord; when that was killed, what lives on without it."""
+        supervisor = Supervisor(site)
+        if supervisor.is_alive():
+            return supervisor.processes()
+        orphans = processes.leaders(processes.of_stack(site.credentials.stack_id))
+        return {each.program: Process(each.program, "ORPHANED", each.pid, 0) for each in orphans}
+
+    def is_up(self) -> bool:
+        return self.layout.credentials.exists() and self._supervisor_is_alive()
+
+    def migrate(self) -> None:
+        """Bring both databases to the schema of this code."""
+        site = self._site()
+        program = application.migration(self._variables(site))
+        log, pid_file = self.layout.log(program.name), self.layout.pid_file(program.name)
+        script = program.script(
+            stack_id=site.credentials.stack_id, pid_file=pid_file, home=self.layout.home
+        ).encode()
+        with self._output.step(program.name, "both databases"), log.open("wb") as file:
+            done = subprocess.run(
+                ["/bin/sh"], input=script, stdout=file, stderr=subprocess.STDOUT, env={}, check=False
+            )
+            pid_file.unlink(missing_ok=True)
+            if done.returncode != 0:
+                raise self._readiness().failure(program.name, f"ended with exit code {done.returncode}")
+
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """Ask the private RabbitMQ by its own tool; returns what it printed."""
+        done = subprocess.run(
+            [f"{rabbitmq.SCRIPTS}/rabbitmqctl", "--quiet", *arguments],
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", **rabbitmq.environment(self._site())},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StackError(f"rabbitmqctl {' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    # The steps of up
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Only one `up` or `down` at a time; the kernel gives the lock back whatever happens to its holder."""
+        self.layout.create()
+        with self.layout.lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._output.note("another `up` or `down` is at work on this stack: waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _prepare(self) -> list[Program]:
+        """Choose the ports, write every configuration, and return the programs of the stack."""
+        self._check_folder()
+        credentials.keep(self.layout.credentials)
+        self._choose_ports()
+        site = self._site()
+        programs = self._programs(site)
+        for server, prepare in (
+            (rabbitmq.NAME, rabbitmq.prepare),
+            (mariadb.NAME, mariadb.prepare),
+            (redis.NAME, redis.prepare),
+        ):
+            if not self._is_external(server):
+                prepare(site)
+        self._put_samples(site)
+        return programs
+
+    def _check_folder(self) -> None:
+        if "'" in str(self.layout.state) and not self._is_external(rabbitmq.NAME):
+            raise StackError(
+                f"RabbitMQ hangs in a folder with an apostrophe in its name: {self.layout.state}; "
+                "give another one by --state or SLUICE_STATE_DIR"
+            )
+
+    def _choose_ports(self) -> None:
+        site = self._site()
+        chosen, moved = ports.choose(
+            self._wanted_ports(),
+            remembered=ports.load(self.layout.ports),
+            held=self._held_ports(site),
+            is_free=ports.is_free,
+        )
+        for sentence in moved:
+            self._output.note(sentence)
+        ports.keep(self.layout.ports, chosen)
+
+    def _wanted_ports(self) -> list[ports.Wanted]:
+        return [
+            ports.Wanted("supervisor"),
+            *mariadb.PORTS,
+            *redis.PORTS,
+            *smtp.PORTS,
+            *rabbitmq.wanted_ports(self._fixed_port(environment.RABBITMQ_UI_PORT)),
+            *application.wanted_ports(
+                self._fixed_port(environment.API_PORT), self._fixed_port(environment.FLOWER_PORT)
+            ),
+        ]
+
+    def _fixed_port(self, name: str) -> int | None:
+        text = self._overrides.get(name)
+        if text is None:
+            return None
+        if not text.isdecimal() or not 0 < int(text) < 65_536:
+            raise StackError(f"{name} is {text!r}: expected a port between 1 and 65535")
+        return int(text)
+
+    def _held_ports(self, site: Site) -> frozenset[str]:
+        """The ports on which our own processes listen now."""
+        supervisor = Supervisor(site)
+        if not supervisor.is_alive():
+            return frozenset()
+        living = {name for name, each in supervisor.processes().items() if each.pid}
+        held = {port for each in self._programs(site) if each.name in living for port in each.ports}
+        return frozenset(held | {"supervisor"})
+
+    def _programs(self, site: Site) -> list[Program]:
+        own = [*rabbitmq.programs(site), mariadb.program(site), redis.program(site), smtp.program(site)]
+        return [each for each in own if not self._is_external(each.name)] + self._application(site)
+
+    def _application(self, site: Site) -> list[Program]:
+        return application.programs(
+            site,
+            self._variables(site),
+            replicas=self._replicas,
+            has_own_broker=not self._is_external(rabbitmq.NAME),
+        )
+
+    def _is_external(self, name: str) -> bool:
+        server = rabbitmq.NAME if name == rabbitmq.EPMD else name
+        return server in environment.ADDRESSES and environment.is_external(self._overrides, server)
+
+    def _select(self, programs: Sequence[Program], parts: Iterable[str] | None) -> list[str]:
+        names = [each.name for each in programs]
+        if parts is None:
+            return names
+        wanted = set(parts)
+        if rabbitmq.NAME in wanted:
+            wanted.add(rabbitmq.EPMD)
+        unknown = sorted(name for name in wanted if name not in names and not self._is_external(name))
+        if unknown:
+            raise StackError(f"no such part: {', '.join(unknown)}; there are {', '.join(names)}")
+        return [name for name in names if name in wanted]
+
+    def _put_samples(self, site: Site) -> None:
+        """The files that the examples of the documentation speak of."""
+        variables = self._variables(site)
+        folder = Path(environment.value(variables, "SLUICE_STORAGE_DIR") or self.layout.storage) / "in"
+        folder.mkdir(parents=True, exist_ok=True)
+        for sample in SAMPLES.iterdir():
+            if not (folder / sample.name).exists():
+                shutil.copyfile(sample, folder / sample.name)
+
+    def _let_supervisor_know(self, programs: Sequence[Program]) -> None:
+        supervisor = Supervisor(self._site())
+        supervisor.configure(programs)
+        if supervisor.is_alive():
+            changed = supervisor.take_up_changes()
+            if changed:
+                self._output.done("changed", f"stopped {', '.join(sorted(changed))}")
+            return
+        try:
+            supervisor.launch()
+        except SupervisorError as error:
+            raise self._readiness().failure(SUPERVISOR, f"did not start: {error}") from error
+
+    def _start_in_order(self, wanted: Sequence[str]) -> bool:
+        """The servers, the schema, the service; returns whether anything had to be started."""
+        supervisor, readiness = self._running_supervisor(), self._readiness()
+        resting = {name for name, each in supervisor.processes().items() if not each.is_running}
+        servers = [name for name in wanted if name in SERVERS]
+        service = [name for name in wanted if name not in SERVERS]
+        # RabbitMQ is the slowest, and the schema does not need it.
+        slow = [name for name in servers if name == rabbitmq.NAME]
+        supervisor.start(name for name in servers if name in resting)
+        readiness.wait(supervisor, [name for name in servers if name not in slow], resting=resting)
+        if service:
+            readiness.look_at_external_servers(environment.given(self._overrides))
+        if resting.intersection(service):
+            self.migrate()
+        readiness.wait(supervisor, slow, resting=resting)
+        supervisor.start(name for name in service if name in resting)
+        readiness.wait(supervisor, service, resting=resting)
+        return bool(resting.intersection(wanted))
+
+    # The steps of down
+
+    def _stop_in_order(self) -> None:
+        supervisor = Supervisor(self._site())
+        living = [name for name, each in supervisor.processes().items() if not each.is_over]
+        for names in (
+            [name for name in living if name not in SERVERS],
+            [name for name in living if name in SERVERS],
+        ):
+            if names:
+                with self._output.step("stopped", ", ".join(names)):
+                    supervisor.stop(names)
+        supervisor.shut_down()
+
+    # What all of them need
+
+    def _site(self) -> Site:
+        kept = credentials.load(self.layout.credentials)
+        if kept is None:
+            raise NotUp(f"there is no stack in {self.layout.state} yet")
+        # A port that this version of the code has and the last `up` had not is chosen by the next one.
+        unknown = {want.name: 0 for want in self._wanted_ports()}
+        return Site(self.layout, unknown | ports.load(self.layout.ports), kept)
+
+    def _variables(self, site: Site) -> dict[str, str]:
+        return environment.of_processes(site, self._overrides)
+
+    def _readiness(self) -> Readiness:
+        site = self._site()
+        return Readiness(site, self._variables(site), self._output)
+
+    def _supervisor_is_alive(self) -> bool:
+        return self.layout.credentials.exists() and Supervisor(self._site()).is_alive()
+
+    def _running_supervisor(self) -> Supervisor:
+        supervisor = Supervisor(self._site())
+        if not supervisor.is_alive():
+            raise NotUp(f"the stack in {self.layout.state} is not running")
+        return supervisor
+
+    def _process(self, name: str) -> Process:
+        known = self._running_supervisor().processes()
+        if name not in known:
+            raise StackError(f"no such part: {name}; there are {', '.join(known)}")
+        return known[name]
