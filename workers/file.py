@@ -1,0 +1,5 @@
+"""The file worker: `celery -A workers.file worker`."""
+
+from workers import process
+
+app = process.build("file")

@@ -1,0 +1,229 @@
+"""Strict priority by pull: each free child gets the best ticket that there is at that moment.
+
+Celery lets RabbitMQ push. Pushed tickets are spread over the queues in turn, and they are reserved: with two replicas
+a high ticket waited 7.5 seconds in the hands of the busy one while the other had nothing to do. So nothing is pushed
+here. A worker takes a ticket only when a child of its own waits for one, and takes it from the best queue that has any:
+
+    a child is free ──> how deep are high, normal, low?  ──> basic.get from the first that is not empty ──> child
+          ^                 (passive queue.declare)                                                           │
+          └───────────────────────────── done, or a new child reported for work ──────────────────────────────┘
+
+Whatever number of replicas does this, a ticket never waits in a worker while a child is free somewhere, and no lower
+ticket starts while a higher one is in its queue. Within a queue the order is RabbitMQ's: first in, first out.
+
+Why the passive declare first: a basic.get on an empty quorum queue is a write to its log, a passive declare is not.
+The questions about the queues are sent together, so that they cost one round trip; in a backlog only the queues above
+it are asked about. A busy worker asks when a child becomes free. An idle one asks when the doorbell rings, which the
+dispatcher does after RabbitMQ has confirmed tickets, and every LOOK_SECONDS in case it missed the bell.
+
+When things fail
+----------------
+* The connection breaks, or RabbitMQ is away: Celery's consumer connects again, for ever, and starts this step anew.
+  Tickets in hand go back to their queues; their tasks go on, and whoever gets such a ticket finds them claimed.
+* RabbitMQ is frozen: every read and write has a deadline (`celery_config.SOCKET_SECONDS`), then it is as above.
+* A queue was deleted: RabbitMQ answers 404 and closes the channel that asked. That is mostly one that does nothing
+  but ask, so that no ticket goes back with it. Every queue is declared again and the next look goes on.
+* A queue is purged: the tickets are gone, which the ledger notices. Here the next look finds nothing.
+* A message is no ticket (not JSON, no known type, wrong arguments): it is dead-lettered and the worker goes on.
+* A child dies: it is not free before its replacement has reported for work (`workers.children`).
+
+The price: RabbitMQ's page shows no consumers for these queues, because there are none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from amqp import spec
+from amqp.exceptions import NotFound, RecoverableConnectionError
+from celery import bootsteps
+from celery.worker import state
+from celery.worker.consumer import Tasks
+from kombu import Consumer, Queue
+from kombu.serialization import prepare_accept_content
+
+import celery_config
+from workers import internals
+from workers.children import Children
+
+log = logging.getLogger(__name__)
+
+#: How often a worker with a free child looks for tickets, whether the doorbell rang or not.
+LOOK_SECONDS = 0.05
+
+
+class Pull:
+    """Stands where Celery keeps its push consumer, with as much of its interface as Celery uses."""
+
+    def __init__(self, consumer: Any, queues: Iterable[Queue]) -> None:
+        self.hub = consumer.hub
+        self.children: Children = consumer.pool._pool
+        self.connection = consumer.connection
+        self.connection_errors = consumer.connection_errors
+        self.channel_errors = consumer.channel_errors
+        self.accept = prepare_accept_content(consumer.app.conf.accept_content)
+        self.queues = _best_first(queues)
+        #: Gave a ticket just now and had more.
+        self.rich: Queue | None = None
+        #: Set by Celery's event loop.
+        self.on_message: Callable[[Any], None] = _nowhere
+        self.asking = self.connection.channel()
+        self.channel = self.connection.channel()
+        self.timer: Any = None
+
+    def consume(self) -> None:
+        """Start looking for tickets."""
+        if self.timer is None:
+            self.timer = self.hub.call_repeatedly(LOOK_SECONDS, self.fill)
+            self.children.on_free = self.look_soon
+            self.look_soon()
+
+    def cancel(self) -> None:
+        """Take no ticket any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+            self.children.on_free = None
+
+    def close(self) -> None:
+        self.cancel()
+        self.asking.close()
+        self.channel.close()
+
+    def qos(self, **_: Any) -> None:
+        """Nothing is prefetched, so there is nothing to limit."""
+
+    @property
+    def is_taking(self) -> bool:
+        return self.timer is not None and state.should_stop is None and state.should_terminate is None
+
+    def look_soon(self) -> None:
+        """Not now: who calls this is in the middle of reading a child's report, or RabbitMQ's."""
+        self.hub.call_soon(self.fill)
+
+    def fill(self) -> None:
+        """Give each free child the best ticket there is."""
+        try:
+            while self.is_taking and self.children.free > 0:
+                ticket = self.best_ticket()
+                if ticket is None:
+                    return
+                self.hand_over(ticket)
+        except self.channel_errors as error:
+            # From a timer only errors of the connection would reach the loop that connects again.
+            raise RecoverableConnectionError(f"a channel broke: {error}") from error
+
+    def best_ticket(self) -> Any:
+        """The oldest message of the best queue that has one, or None."""
+        queue = self.best_queue()
+        return self.take(queue) if queue else None
+
+    def best_queue(self) -> Queue | None:
+        """The best queue that has a ticket. The one that had more, and those below it, need no asking."""
+        above = self.queues[: self.queues.index(self.rich)] if self.rich in self.queues else self.queues
+        depths = zip(above, self.depths(above), strict=False)
+        return next((queue for queue, depth in depths if depth), self.rich)
+
+    def depths(self, queues: Sequence[Queue]) -> list[int]:
+        """How many tickets each queue has; nothing when one was missing, until the next look."""
+        try:
+            for queue in queues:
+                self.asking.send_method(spec.Queue.Declare, "BsbbbbbF", (0, queue.name, *_PASSIVE, {}))
+            answers = [self.asking.wait(spec.Queue.DeclareOk, returns_tuple=True) for _ in queues]
+        except NotFound as missing:
+            self.declare_again(missing)
+            return []
+        return [messages for _, messages, _ in answers]
+
+    def take(self, queue: Queue) -> Any:
+        """The oldest message of a queue, or None when somebody else was quicker."""
+        self.rich = None
+        try:
+            raw = self.channel.basic_get(queue.name)
+        except NotFound as missing:
+            # With this channel its unacknowledged tickets went back; a closed one tells their requests so.
+            self.channel.close()
+            self.channel = self.connection.channel()
+            self.declare_again(missing)
+            return None
+        if raw is None:
+            return None
+        if raw.delivery_info["message_count"]:
+            self.rich = queue
+        return self.channel.message_to_python(raw)
+
+    def declare_again(self, missing: NotFound) -> None:
+        log.warning("a queue is missing, declaring all: %s", missing)
+        self.rich = None
+        declare_all(self.connection)
+
+    def hand_over(self, message: Any) -> None:
+        """To the child that is free, through Celery's own machinery of checks, events and time limits."""
+        message.accept = self.accept
+        try:
+            if message.errors:
+                message._reraise_error()
+            self.on_message(message)
+        except self.connection_errors:
+            raise
+        except Exception:
+            # Whatever is wrong with one message must not end the worker.
+            log.exception("no ticket, dead-lettered: %s", message.delivery_info)
+            if not message.acknowledged:
+                message.reject()
+
+    # --- Celery's remote control, which Flower's buttons use -----------------------------------------------------
+
+    def consuming_from(self, name: str) -> bool:
+        return any(queue.name == name for queue in self.queues)
+
+    def add_queue(self, queue: Queue) -> None:
+        self.queues = _best_first([*self.queues, queue])
+
+    def cancel_by_queue(self, name: str) -> None:
+        self.queues = [queue for queue in self.queues if queue.name != name]
+
+
+class PullStep(bootsteps.StartStopStep):
+    """Puts Pull in the place of the push consumer, for each connection anew.
+
+    Not a subclass of Celery's step: others require that one by name, so both would be loaded.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, consumer: Any) -> None:
+        internals.check(consumer)
+        declare_all(consumer.connection)
+        pull = Pull(consumer, consumer.app.amqp.queues.consume_from.values())
+        consumer.task_consumer = pull
+        hear_doorbell(consumer.connection, consumer.controller.kind, pull.look_soon)
+
+
+def hear_doorbell(connection: Any, kind: str, wake: Callable[[], None]) -> None:
+    """Call `wake` for each ring. The bell is this connection's own and ends with it."""
+    bell = Queue(
+        exchange=celery_config.DOORBELL, routing_key=kind, durable=False, exclusive=True, auto_delete=True
+    )
+    Consumer(connection.channel(), [bell], no_ack=True, on_message=lambda ring: wake(), accept=None).consume()
+
+
+def declare_all(connection: Any) -> None:
+    """Declare every queue of every worker; those that exist stay as they are."""
+    with connection.channel() as channel:
+        for queue in celery_config.all_queues():
+            queue(channel).declare()
+
+
+def _best_first(queues: Iterable[Queue]) -> list[Queue]:
+    return sorted(queues, key=lambda queue: celery_config.PRIORITIES.index(queue.name.rpartition(".")[2]))
+
+
+def _nowhere(message: Any) -> None:
+    raise AssertionError("Celery's event loop has not said where tickets go")
+
+
+#: Arguments of a passive queue.declare: passive, durable, exclusive, auto_delete, nowait.
+_PASSIVE = (True, False, False, False, False)
