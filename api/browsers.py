@@ -25,7 +25,8 @@ def refuse_unless_meant() -> None:
     """For a route that changes something and may be called by GET, as older clients do."""
     if request.method in _READING:
         if request.method != "GET" or not settings().legacy_get:
-            raise MethodNotAllowed(valid_methods=["POST"], description="changes something: use POST or DELETE")
+            meant = sorted(request.url_rule.methods - _READING) if request.url_rule and request.url_rule.methods else []
+            raise MethodNotAllowed(valid_methods=meant, description=f"changes something: use {' or '.join(meant)}")
         _refuse_if_tricked()
 
 

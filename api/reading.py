@@ -66,8 +66,9 @@ def time(name: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(word[:40])
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise BadRequest(f"?{name}", f"{name} must be a time such as 2026-01-31T12:00:00Z", status=400)
-    return found.astimezone(UTC)
+        if found.tzinfo is None:
+            raise ValueError("a time without its offset")
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        fault = f"{name} must be a time such as 2026-01-31T12:00:00Z"
+        raise BadRequest(f"?{name}", fault, status=400) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 from sqlalchemy import Row
 
 from ledger.states import FINAL, State
@@ -36,6 +36,14 @@ class SubmitBody(BaseModel):
         int, Field(strict=True, ge=1, le=LONGEST_TIMEOUT_SECONDS, description="Seconds one attempt may take")
     ] | None = None
 
+    @field_validator("run_at")
+    @classmethod
+    def _in_utc(cls, run_at: datetime | None) -> datetime | None:
+        try:
+            return run_at and run_at.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("run_at lies beyond the calendar, which has the years 1 to 9999") from None
+
     @model_validator(mode="after")
     def _one_time(self) -> SubmitBody:
         if self.delay and self.run_at:
@@ -48,7 +56,7 @@ class SubmitBody(BaseModel):
             parameters=self.parameters,
             priority=self.priority,
             delay_seconds=self.delay,
-            run_at=self.run_at.astimezone(UTC) if self.run_at else None,
+            run_at=self.run_at,
             max_retries=self.max_retries,
             timeout_seconds=self.timeout,
         )
@@ -161,10 +169,9 @@ def _attempts(events: list[Row[Any]]) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for event in events:
         if event.event == "claimed":
-            worker = (event.remark or "").removeprefix("by ")
             found[event.attempt] = {
                 "number": event.attempt,
-                "worker": worker,
+                "worker": event.detail["worker"],
                 "started_at": moment(event.at),
                 "ended_at": None,
                 "outcome": None,

@@ -64,7 +64,8 @@ def show(task_id: str) -> Response:
 @blueprint.get("/<task_id>/history")
 def history(task_id: str) -> Response:
     """Everything that happened to a task."""
-    events = list(queries.history(reading.task_id(task_id)))
+    task_id = reading.task_id(task_id)
+    events = list(queries.history(task_id))
     if not events:
         raise UnknownTask(task_id)
     return jsonify({"task_id": task_id, "items": schemas.history(events)})

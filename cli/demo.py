@@ -9,10 +9,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import requests
 
+from cli.layout import SAMPLES as SAMPLES_FOLDER
 from cli.output import Output
 from cli.trouble import Trouble
 
@@ -23,8 +25,12 @@ VERDICT_SECONDS = 15
 #: Seconds between two looks.
 _LOOK_SECONDS = 0.1
 ROWS = 100_000
+#: The demo's own copy of a sample, so that nobody's file of the sample's name is in its way.
+CSV = "demo.csv"
+#: Inserts that may be done before their stop comes.
+TRIES = 3
 
-FINAL = frozenset({"succeeded", "failed", "revoked", "expired"})
+FINAL = frozenset({"succeeded", "failed", "revoked"})
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,9 @@ SAMPLES = (
     Sample("data_processing", "high", {"data": "test data"}),
     Sample("email_sending", "normal", {"to": "recipient@example.com"}),
     Sample("file_processing", "low", {"filename": "your_file.txt"}),
-    Sample("csv_import", "normal", {"filename": "people.csv", "table": "data"}),
+    Sample("csv_import", "normal", {"filename": CSV, "table": "data"}),
     Sample("bulk_insert", "normal", {"rows": 1000}),
+    Sample("fan_out_insert", "normal", {"rows": 1000}),
 )
 
 
@@ -62,18 +69,25 @@ class Service:
     def post(self, path: str, body: object = None) -> dict[str, Any]:
         return self._answer("POST", path, body)
 
-    def _answer(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def upload(self, name: str, path: Path) -> None:
+        self._answer("POST", "/api/files", files={"file": (name, path.read_bytes())})
+
+    def _answer(
+        self, method: str, path: str, body: object = None, files: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         try:
-            answer = self._session.request(method, self._url + path, json=body, timeout=30)
+            answer = self._session.request(method, self._url + path, json=body, files=files, timeout=30)
         except requests.RequestException as error:
             raise DemoFailed(f"{method} {path}: {error}") from error
-        if not answer.ok:
+        # 409 is how a stop says that it came too late.
+        if not answer.ok and answer.status_code != requests.codes.conflict:
             raise DemoFailed(f"{method} {path} answered {answer.status_code}: {answer.text[:500]}")
         return dict(answer.json())
 
 
 def run(url: str, output: Output, *, api_key: str | None = None) -> None:
     service = Service(url, api_key)
+    service.upload(CSV, SAMPLES_FOLDER / "people.csv")
     output.title("One task of each type")
     for sample in SAMPLES:
         run_sample(service, sample, output)
@@ -96,11 +110,21 @@ def run_sample(service: Service, sample: Sample, output: Output) -> None:
 
 
 def stop_an_insert(service: Service, output: Output) -> None:
+    """Again when it was too quick to be stopped, which a fast machine may manage."""
+    for _ in range(TRIES):
+        if stopped_one(service, output):
+            return
+    raise DemoFailed(f"{TRIES} inserts in a row were done before a stop came")
+
+
+def stopped_one(service: Service, output: Output) -> bool:
     before = count(service)
     output.line(f"  {'rows before':<24} {before:,}")
     task_id = str(service.post(f"/insert/{ROWS}")["task_id"])
     task = until(lambda: at_work(service, task_id), TASK_SECONDS, f"{task_id} makes no progress")
-    output.line(f"  {'task':<24} {task_id}, {compact(task.get('progress'))} when it was stopped")
+    done = (task.get("progress") or {}).get("done", 0)
+    output.line(f"  {'task':<24} {task_id}")
+    output.line(f"  {'stopped after':<24} {done:,} of {ROWS:,} rows")
     began = time.monotonic()
     verdict = stop(service, task_id)
     output.line(f"  {'verdict':<24} {verdict} after {time.monotonic() - began:.2f} s")
@@ -112,8 +136,10 @@ def stop_an_insert(service: Service, output: Output) -> None:
             f"{task_id}: verdict {verdict}, so {expected:,} rows were expected, and there are {after:,}"
         )
     if expected != before:
-        raise DemoFailed(f"{task_id} was done before the stop came")
+        output.line("  it was done before the stop came: once more")
+        return False
     output.line("  ✓ nothing of it is left")
+    return True
 
 
 def stop(service: Service, task_id: str) -> str:
@@ -136,10 +162,8 @@ def wait_for_end(service: Service, task_id: str, seconds: float = TASK_SECONDS) 
 def at_work(service: Service, task_id: str) -> dict[str, Any] | None:
     """The task once it has written something."""
     task = service.get(f"/api/tasks/{task_id}")
-    if task["state"] in FINAL:
-        raise DemoFailed(
-            f"{task_id} ended {task['state']} before it could be stopped: {compact(task.get('error'))}"
-        )
+    if task["state"] == "failed":
+        raise DemoFailed(f"{task_id} failed before it could be stopped: {compact(task.get('error'))}")
     return task if (task.get("progress") or {}).get("done") else None
 
 

@@ -67,6 +67,7 @@ def is_external(overrides: Mapping[str, str], server: str) -> bool:
 def private(site: Site) -> dict[str, str]:
     """The variables of the service as the stack would have them."""
     return {
+        "DATA_DATABASES": f"archive={mariadb.url(site, mariadb.ARCHIVE)}",
         "LEDGER_DATABASE_URL": mariadb.url(site, mariadb.LEDGER),
         "DATA_DATABASE_URL": mariadb.url(site, mariadb.DATA),
         "CELERY_BROKER_URL": rabbitmq.url(site),
@@ -80,6 +81,9 @@ def private(site: Site) -> dict[str, str]:
 def of_processes(site: Site, overrides: Mapping[str, str]) -> dict[str, str]:
     """What every process of the service gets."""
     own = {name: value for name, value in private(site).items() if not is_given(overrides, name)}
+    if is_external(overrides, mariadb.NAME):
+        # It lies on the private server, which is not started then.
+        own.pop("DATA_DATABASES", None)
     return own | {name: value for name, value in overrides.items() if name not in STACK_ONLY}
 
 

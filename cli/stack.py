@@ -5,7 +5,8 @@
     stack = Stack(Path(".sluice/test"), overrides={"SLUICE_LEASE_SECONDS": "3"})
     stack.up()                                          # or up(parts=["mariadb", "redis"])
     stack.environment()["SLUICE_URL"]
-    stack.kill("rabbitmq"); stack.wait("rabbitmq")      # supervisor starts it again
+    pid = stack.kill("rabbitmq")                        # supervisord starts it again
+    stack.wait("rabbitmq", after_pid=pid)
     stack.stop("rabbitmq"); stack.start("rabbitmq")
     stack.down()
 

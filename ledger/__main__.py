@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from ledger import db, schema, states, xa
 from settings import SettingsError, settings
@@ -24,6 +25,8 @@ def migrate() -> None:
         schema.migrate(click.echo)
     except (db.Unavailable, schema.MigrationsBusy) as error:
         raise click.ClickException(str(error)) from None
+    except DBAPIError as error:
+        raise click.ClickException(f"the database refused: {error.orig}") from None
 
 
 @main.command("in-doubt")

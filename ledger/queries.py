@@ -155,7 +155,8 @@ def page(
     statement = select(*_LISTED).order_by(tasks.c.id.desc()).limit(limit + 1)
     for column, words in ((tasks.c.state, states), (tasks.c.task_type, task_types), (tasks.c.priority, priorities)):
         if words:
-            statement = statement.where(column.in_(words))
+            # The columns are ASCII: the server refuses to compare them with anything else.
+            statement = statement.where(column.in_([word for word in words if word.isascii()]))
     if created_after:
         statement = statement.where(tasks.c.created_at >= created_after.replace(tzinfo=None))
     if created_before:

@@ -59,8 +59,10 @@ def _databases() -> list[tuple[str, str, str]]:
 
 def _config(line: str) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_HERE))
-    config.set_main_option("version_locations", str(_HERE / line))
+    # Alembic takes % for the beginning of a reference.
+    here = str(_HERE).replace("%", "%%")
+    config.set_main_option("script_location", here)
+    config.set_main_option("version_locations", f"{here}/{line}")
     config.set_main_option("path_separator", "os")
     config.attributes["version_table"] = version_table(line)
     return config

@@ -133,7 +133,7 @@ def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> C
                 "result": None,
             },
             event_attempt=attempt,
-            remark=f"by {worker}",
+            detail={"worker": worker},
         )
         return _claim_of(connection, task_id, attempt) if won else None
 

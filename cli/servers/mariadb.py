@@ -1,4 +1,4 @@
-"""The private MariaDB: its options, its data folder, its users, and the two databases that `sluice` owns.
+"""The private MariaDB: its options, its data folder, its users, and the databases that `sluice` owns.
 
 Nobody logs in as root over the network: root is whoever runs the stack, through the socket in the data folder.
 """
@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 from cli.credentials import USER
@@ -21,6 +22,7 @@ from cli.trouble import Trouble
 NAME = "mariadb"
 LEDGER = "sluice_ledger"
 DATA = "sluice_data"
+ARCHIVE = "sluice_archive"
 PORTS = (Wanted(NAME),)
 
 
@@ -39,6 +41,8 @@ def program(site: Site) -> Program:
         command=(_find("mariadbd"), f"--defaults-file={folder / 'my.cnf'}"),
         ports=(NAME,),
         stop_seconds=60,
+        # It reads both only at its start.
+        version=sha256((_options(site) + _first_statements(site)).encode()).hexdigest()[:12],
     )
 
 
@@ -118,6 +122,7 @@ def _first_statements(site: Site) -> str:
         [
             f"CREATE DATABASE IF NOT EXISTS {LEDGER};",
             f"CREATE DATABASE IF NOT EXISTS {DATA};",
+            f"CREATE DATABASE IF NOT EXISTS {ARCHIVE};",
             f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{site.credentials.mariadb}';",
             f"ALTER USER {account} IDENTIFIED BY '{site.credentials.mariadb}';",
             f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {account};",
