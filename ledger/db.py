@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, literal_column, text
+from sqlalchemy import Connection, Engine, create_engine, literal_column, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
@@ -99,14 +99,27 @@ def _engine(name: str, url: str, patience_seconds: float) -> Engine:
                 pool_timeout=patience_seconds,
                 pool_pre_ping=True,
                 hide_parameters=True,
-                connect_args=socket_deadlines(patience_seconds),
+                connect_args=_connecting(url, patience_seconds),
             ),
         )
     return engine
 
 
-def socket_deadlines(seconds: float) -> dict[str, float]:
-    return {"connect_timeout": max(1, round(seconds)), "read_timeout": seconds, "write_timeout": seconds}
+def _connecting(url: str, patience_seconds: float) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "connect_timeout": max(1, round(patience_seconds)),
+        "read_timeout": patience_seconds,
+        "write_timeout": patience_seconds,
+    }
+    made = make_url(url)
+    if made.host in _LOOPBACK and not any(name.startswith("ssl") for name in made.query):
+        # To prepare for TLS the driver reads all certificates of the system, 40 ms for each connection; and nobody
+        # listens in on one's own machine.
+        arguments["ssl_disabled"] = True
+    return arguments
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @lru_cache(maxsize=32)
@@ -117,7 +130,7 @@ def lone_engine(url: str, *, patience_seconds: float) -> Engine:
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
-        connect_args=socket_deadlines(patience_seconds),
+        connect_args=_connecting(url, patience_seconds),
     )
 
 

@@ -14,8 +14,9 @@ When things fail
     decision may have been taken. SQLAlchemy's own two-phase close() would roll back, hence raw statements here.
   - MariaDB answers XAER_NOTA to a foreign COMMIT while the owner's session lives, and also when the branch is long
     settled: the answer proves nothing, `XA RECOVER` and the marker row do.
-  - The named lock `sluice:<task id>` is held by the branch's connection. The server frees it only after the rollback
-    is physically over. It tells whom to KILL, and that nothing is being undone any more; safety does not rest on it.
+  - The named lock `sluice:<task id>:<database>` is held by the branch's connection. The server frees it only after the
+    rollback is physically over. It tells whom to KILL, and that nothing is being undone any more; safety does not rest
+    on it.
 
 The shape follows the presumed-abort protocol of C. Mohan et al., "Transaction Management in the R* Distributed
 Database Management System", ACM TODS 1986: no decision on record means rollback.
@@ -73,8 +74,9 @@ class BranchId:
         return (self.task_id, f"{self.attempt}.{self.database}", FORMAT_ID)
 
 
-def lock_name(task_id: str) -> str:
-    return f"sluice:{task_id}"
+def lock_name(task_id: str, database: str) -> str:
+    """Locks belong to a whole server, where several of our databases may lie. At most 64 characters."""
+    return f"sluice:{task_id}:{database}"
 
 
 class Branch:
@@ -93,9 +95,8 @@ class Branch:
     def start(self) -> Connection:
         """Open the branch and write its marker; returns the connection that the task works on."""
         self._configure()
-        if not self.connection.execute(
-            text("SELECT GET_LOCK(:name, :wait)"), {"name": lock_name(self.id.task_id), "wait": LOCK_WAIT_SECONDS}
-        ).scalar():
+        lock = {"name": lock_name(self.id.task_id, self.id.database), "wait": LOCK_WAIT_SECONDS}
+        if not self.connection.execute(text("SELECT GET_LOCK(:name, :wait)"), lock).scalar():
             raise StillHeld(f"an earlier attempt of {self.id.task_id} is still being undone")
         self._say("START")
         self.state = "active"
@@ -147,7 +148,7 @@ class Branch:
         """End the branch's own connection from beside it, when a long statement keeps its owner from doing so."""
         with _resolver(self.id.database).connect() as beside:
             holder = beside.execute(
-                text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(self.id.task_id)}
+                text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(self.id.task_id, self.id.database)}
             ).scalar()
             # Connection ids are used again after a server's restart; the lock tells whether it is still us.
             if holder == self.connection_id:
@@ -226,7 +227,7 @@ def kill_holder(task_id: str, database: str) -> bool:
     KILL CONNECTION, because KILL QUERY between two statements hits nothing. True when there was one.
     """
     with db.translated(), _resolver(database).connect() as connection:
-        holder = connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(task_id)}).scalar()
+        holder = connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(task_id, database)}).scalar()
         if holder is None:
             return False
         try:
@@ -239,7 +240,7 @@ def kill_holder(task_id: str, database: str) -> bool:
 def is_undone(task_id: str, database: str) -> bool:
     """Whether nothing of the task is being written or undone on this database, and no branch of it is prepared."""
     with db.translated(), _resolver(database).connect() as connection:
-        free = connection.execute(text("SELECT IS_FREE_LOCK(:name)"), {"name": lock_name(task_id)}).scalar()
+        free = connection.execute(text("SELECT IS_FREE_LOCK(:name)"), {"name": lock_name(task_id, database)}).scalar()
         return bool(free) and all(branch.task_id != task_id for branch in _recover(connection, database))
 
 

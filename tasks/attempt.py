@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 import failpoints
-from ledger import db, transitions, xa
+from ledger import transitions, xa
 from ledger.transitions import Claim
 from settings import DATA, settings
 

@@ -29,9 +29,6 @@ RECONNECT_SECONDS = 1
 #: For how long events for Flower are gathered into one message.
 EVENTS_SECONDS = 0.1
 
-# Told at each lost connection: that tasks go on then is what we want, and say in celery_config.
-warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-
 
 def build(kind: str) -> Celery:
     """The application of one kind of worker: its three queues, its task types, and how its process behaves."""
@@ -128,6 +125,12 @@ class Specialised(Worker):
         return super().setup_defaults(
             **options | {"pool": children.Pool, "consumer_cls": LeanConsumer, "task_events": True}
         )
+
+    def setup_logging(self, colorize: bool | None = None) -> Any:
+        done = super().setup_logging(colorize)
+        # At each lost connection Celery tells that tasks will not go on in some later version. Here it is set.
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+        return done
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
