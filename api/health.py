@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify
 
-from ledger import db, queries, schema
+from ledger import db, queries, schema, xa
 from settings import settings
 from tasks import results
 
@@ -50,6 +50,8 @@ def _check(probe: Callable[[], str | None], *, needed: bool) -> dict[str, Any]:
         fault = probe()
     except (db.Unavailable, OSError) as error:
         fault = f"does not answer ({type(error).__name__})"
+    except xa.MissingPrivilege as error:
+        fault = str(error)
     found: dict[str, Any] = {"status": "pass", "ms": round(1000 * (time.monotonic() - began), 1)}
     if fault:
         found |= {"status": "fail" if needed else "warn", "detail": fault}
@@ -66,6 +68,8 @@ def _ledger() -> str | None:
         behind = schema.pending()
         if behind:
             return f"run `python -m ledger migrate`: {', '.join(behind)} behind"
+        for name in db.data_names():
+            xa.recover(name)
         _is_migrated = True
     return None
 

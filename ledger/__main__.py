@@ -23,7 +23,7 @@ def migrate() -> None:
     """Bring the ledger and the business databases to this version's schema."""
     try:
         schema.migrate(click.echo)
-    except (db.Unavailable, schema.MigrationsBusy) as error:
+    except (db.Unavailable, schema.MigrationsBusy, xa.MissingPrivilege) as error:
         raise click.ClickException(str(error)) from None
     except DBAPIError as error:
         raise click.ClickException(f"the database refused: {error.orig}") from None

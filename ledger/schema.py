@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from ledger import db
+from ledger import db, xa
 
 _HERE = Path(__file__).parent / "migrations"
 _LOCK_SECONDS = 60
@@ -36,6 +36,8 @@ def migrate(report: Callable[[str], None] = lambda line: None) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             after = _revision(connection, line)
+            if line == "business":
+                xa.recover(name.removeprefix("data:"))  # tells what privilege is missing
         report(f"{name}: " + (f"at {after}" if before == after else f"{before or 'empty'} -> {after}"))
 
 

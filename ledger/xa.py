@@ -42,6 +42,8 @@ FORMAT_ID = 0x534C5549
 
 #: XAER_NOTA: no such branch, or (MariaDB) one that its owner still holds.
 XAER_NOTA = 1397
+#: XAER_RMERR, which MySQL says to XA RECOVER when it means that a privilege is missing.
+XAER_RMERR = 1401
 
 #: Seconds that a new attempt waits for the branch of an older one to be physically gone.
 LOCK_WAIT_SECONDS = 10
@@ -57,6 +59,16 @@ RESOLVER_SECONDS = 5.0
 
 #: How statements begin whose rows count.
 _CHANGES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLAC"})
+
+
+class MissingPrivilege(Exception):
+    """MySQL does not let this user see prepared branches, without which none could be settled."""
+
+    def __init__(self, database: str, user: str) -> None:
+        super().__init__(
+            f"database {database!r}: user {user!r} may not see prepared branches; "
+            f"GRANT XA_RECOVER_ADMIN ON *.* TO {user!r}@..."
+        )
 
 
 class StillHeld(Exception):
@@ -187,7 +199,12 @@ def _recover(connection: Connection, database: str) -> list[BranchId]:
     found = []
     mariadb = connection.dialect.is_mariadb  # type: ignore[attr-defined]
     # MySQL's plain form sends binary names as text, which breaks the driver; MariaDB has no CONVERT XID.
-    rows = connection.exec_driver_sql("XA RECOVER" if mariadb else "XA RECOVER CONVERT XID").all()
+    try:
+        rows = connection.exec_driver_sql("XA RECOVER" if mariadb else "XA RECOVER CONVERT XID").all()
+    except (OperationalError, InternalError) as error:
+        if db.error_code(error) != XAER_RMERR:
+            raise
+        raise MissingPrivilege(database, connection.engine.url.username or "") from error
     for format_id, gtrid_length, _, name in rows:
         if format_id != FORMAT_ID:
             continue
