@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
-from celery.exceptions import InvalidTaskError, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import InvalidTaskError, Terminated, TimeLimitExceeded, WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
@@ -56,25 +56,31 @@ class Settled(Request):
         """The child did not come back as it should."""
         task_ready(self)
         error = _unwrapped(exc_info.exception)
+        try:
+            self._tell_ledger(error)
+        finally:
+            self._let_go(error)
+            self.send_event("task-failed", exception=type(error).__name__, traceback=None)
+
+    def _tell_ledger(self, error: BaseException) -> None:
         match error:
-            case SystemExit():  # told to leave: it has handed its task back, or had not claimed it yet
-                self.reject(requeue=True)
             case WorkerLostError():
                 lifecycle.worker_lost(self.id, self.attempt, str(error))
-                self.reject(requeue=True)
             case TimeLimitExceeded():
                 # Dead before the ledger knows: the next attempt must not meet this one's locks.
                 _kill(self.worker_pid)
                 lifecycle.timed_out(self.id, self.attempt, self.time_limits[0])
-                self.acknowledge()
+            case SystemExit() | Terminated():
+                log.debug("its child was told to leave", extra={"task_id": self.id})
             case _:
-                log.error(
-                    "an attempt's life cycle broke",
-                    exc_info=error,
-                    extra={"task_id": self.id, "attempt": self.attempt},
-                )
-                self.acknowledge()
-        self.send_event("task-failed", exception=type(error).__name__, traceback=None)
+                extra = {"task_id": self.id, "attempt": self.attempt}
+                log.error("an attempt's life cycle broke", exc_info=error, extra=extra)
+
+    def _let_go(self, error: BaseException) -> None:
+        if isinstance(error, WorkerLostError | SystemExit | Terminated):
+            self.reject(requeue=True)
+        else:
+            self.acknowledge()
 
     def acknowledge(self) -> None:
         if not self._went_back():
