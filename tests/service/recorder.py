@@ -1,0 +1,81 @@
+"""A data worker that records what happens to its tickets. A ticket's id says what to do: `<verb>:<seconds>:<name>`.
+
+Everything of the worker is real but the ledger: `celery -A tests.service.recorder worker`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from tasks import lifecycle
+from workers import priority, process
+
+_file = os.open(os.environ["RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def record(what: str, task_id: str, **more: Any) -> None:
+    line = {"what": what, "task": task_id, "at": time.time(), "pid": os.getpid(), **more}
+    os.write(_file, (json.dumps(line) + "\n").encode())
+
+
+def install() -> None:
+    signal.signal(signal.SIGQUIT, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def run(task_id: str, number: int, *, worker: str) -> None:
+    if not _claimed(task_id, number):
+        record("dropped", task_id)
+        return
+    record("started", task_id, worker=worker)
+    verb, seconds, _ = task_id.split(":", 2)
+    try:
+        VERBS[verb](float(seconds))
+    except SystemExit:
+        record("cut short", task_id)
+        raise
+    record("done", task_id)
+
+
+def _claimed(task_id: str, number: int) -> bool:
+    """An attempt is made once, as the ledger has it."""
+    path = f"{os.environ['RECORD']}.{task_id.replace(':', '_')}.{number}"
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        return True
+    return False
+
+
+def deaf(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(BaseException):
+            time.sleep(seconds)
+
+
+VERBS = {"sleep": time.sleep, "deaf": deaf}
+
+
+def worker_lost(task_id: str, number: int, reason: str) -> None:
+    record("lost", task_id, reason=reason)
+
+
+def timed_out(task_id: str, number: int, seconds: float) -> None:
+    record("timed out", task_id, seconds=seconds)
+
+
+for each in (install, run, worker_lost, timed_out):
+    setattr(lifecycle, each.__name__, each)
+if "LOOK_SECONDS" in os.environ:
+    priority.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
+
+app = process.build("data")

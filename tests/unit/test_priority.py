@@ -1,0 +1,71 @@
+"""Which queue is asked, and that an unfit Celery is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from kombu import Queue
+
+import celery_config
+from workers import internals, priority
+from workers.priority import Pull
+
+HIGH, NORMAL, LOW = celery_config.queues_of("data")
+
+
+class Books(Pull):
+    """A Pull without a broker: it is told how deep the queues are, and notes of which it was asked."""
+
+    def __init__(self, depths: dict[str, int], rich: Queue | None = None) -> None:
+        self.queues = [HIGH, NORMAL, LOW]
+        self.rich = rich
+        self.told = depths
+        self.asked: list[str] = []
+
+    def depths(self, queues: Sequence[Queue]) -> list[int]:
+        self.asked += [queue.name for queue in queues]
+        return [self.told.get(queue.name, 0) for queue in queues]
+
+
+def test_the_best_queue_that_is_not_empty_is_chosen() -> None:
+    assert Books({"data.low": 9, "data.normal": 1}).best_queue() == NORMAL
+    assert Books({}).best_queue() is None
+
+
+def test_a_queue_that_had_more_saves_asking_about_it_and_those_below() -> None:
+    books = Books({}, rich=NORMAL)
+    assert books.best_queue() == NORMAL
+    assert books.asked == ["data.high"]
+
+
+def test_a_better_ticket_goes_before_the_backlog() -> None:
+    assert Books({"data.high": 1}, rich=LOW).best_queue() == HIGH
+
+
+def test_a_queue_that_is_no_longer_served_is_forgotten() -> None:
+    books = Books({"data.high": 2}, rich=LOW)
+    books.cancel_by_queue("data.low")
+    assert books.best_queue() == HIGH
+    assert books.asked == ["data.high", "data.normal"]
+
+
+def test_queues_come_best_first_whatever_their_order() -> None:
+    assert priority._best_first([LOW, HIGH, NORMAL]) == [HIGH, NORMAL, LOW]
+
+
+def test_an_unfit_celery_is_refused_with_all_its_faults() -> None:
+    with pytest.raises(internals.UnfitCelery) as refusal:
+        internals.check(_Bare())
+    for fault in (
+        "the hub has no call_soon",
+        "the pool's _busy_workers is no set",
+        "the consumer has no task_consumer",
+    ):
+        assert fault in str(refusal.value)
+
+
+class _Bare:
+    hub: Any = object()
+    pool: Any = object()
