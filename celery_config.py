@@ -31,6 +31,11 @@ def queue_name(worker: str, priority: str) -> str:
     return f"{worker}.{priority}"
 
 
+def worker_of(queue: str) -> str:
+    """The kind of worker that serves a queue."""
+    return queue.partition(".")[0]
+
+
 def dead_letter_name(worker: str) -> str:
     return f"{worker}.dead"
 

@@ -90,6 +90,7 @@ class Publisher:
         self._channel = self._connection.channel()
         for queue in celery_config.all_queues():
             queue(self._channel).declare()
+        celery_config.DOORBELL(self._channel).declare()
         self._channel.confirm_select()
         self._channel.events["basic_ack"].add(self._on_ack)
         self._channel.events["basic_nack"].add(self._on_nack)
@@ -112,6 +113,7 @@ class Publisher:
             )
         while self._unconfirmed:
             self._drain()
+        self._ring({ticket.queue for ticket in tickets})
         if self._returned:
             # A queue was deleted; declare them all again for the next time.
             self.close()
@@ -120,6 +122,14 @@ class Publisher:
             for number, ticket in numbers.items()
             if number not in self._refused and ticket.task_id not in self._returned
         ]
+
+    def _ring(self, queues: set[str]) -> None:
+        """Let idle workers look at once. A bell that nobody hears is no loss: they look by themselves soon enough."""
+        for worker in {celery_config.worker_of(queue) for queue in queues}:
+            self._last += 1  # confirms count it too
+            self._channel.basic_publish(
+                Message("", delivery_mode=1), exchange=celery_config.DOORBELL.name, routing_key=worker
+            )
 
     def _drain(self) -> None:
         assert self._connection is not None

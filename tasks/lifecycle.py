@@ -30,7 +30,7 @@ from typing import Any
 import celery_config
 import failpoints
 from ledger import db, queries, transitions
-from ledger.states import State
+from ledger.states import LIVE, State
 from settings import settings
 from tasks import catalog, failure, heartbeat, log, results, revoke
 from tasks.attempt import Attempt, Interrupted, LeaseLost, Leaving, Stopped, TimedOut
@@ -77,14 +77,17 @@ def _leave(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(0)
 
 
-def run(task_id: str, number: int, *, worker: str) -> None:
-    """Do what a ticket asks for, unless its task was stopped, is somebody else's, or is done already."""
+def run(task_id: str, number: int, *, worker: str) -> str | None:
+    """Do what a ticket asks for, unless its task was stopped, is somebody else's, or is done already.
+
+    Answers with the state that the task is in now, or None when it is another attempt's.
+    """
     with log.about(task_id, number):
         failpoints.reach("f5")
         claim = _claim(task_id, number, worker)
         if claim is None:
             logger.debug("dropped a ticket: the task is not waiting for it", extra={"action": "ticket_dropped"})
-            return
+            return _state(task_id, unless=LIVE)
         logger.info("%s started", claim.task_type, extra={"action": "task_started", "worker": worker})
         failpoints.reach("f6")
         attempt = Attempt(claim)
@@ -95,6 +98,15 @@ def run(task_id: str, number: int, *, worker: str) -> None:
                 failpoints.reach("f13")
     if _leaving:
         raise SystemExit(0)
+    return _state(task_id)
+
+
+def _state(task_id: str, *, unless: Collection[State] = ()) -> str | None:
+    try:
+        state = queries.state(task_id)
+    except db.Unavailable:
+        return None
+    return state.value if state and state not in unless else None
 
 
 def _claim(task_id: str, number: int, worker: str) -> transitions.Claim | None:

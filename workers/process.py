@@ -58,9 +58,9 @@ def register_types(app: Any, kind: str) -> None:
         app.task(run, name=task_type.name, bind=True, Request=Settled, shared=False)
 
 
-def run(self: Any, attempt: int) -> None:
+def run(self: Any, attempt: int) -> str | None:
     """What every ticket makes a child do."""
-    lifecycle.run(self.request.id, attempt, worker=self.request.hostname)
+    return lifecycle.run(self.request.id, attempt, worker=self.request.hostname)
 
 
 class LeanConsumer(Consumer):

@@ -82,6 +82,13 @@ class Settled(Request):
         else:
             self.acknowledge()
 
+    def send_event(self, type: str, **fields: Any) -> None:
+        """To Flower, which is to show what became of the task and not that a child came back."""
+        if type == "task-succeeded":
+            type, fields = _shown(fields)
+        if type:
+            super().send_event(type, **fields)
+
     def acknowledge(self) -> None:
         if not self._went_back():
             super().acknowledge()
@@ -93,6 +100,22 @@ class Settled(Request):
     def _went_back(self) -> bool:
         """Whether the ticket returned to its queue by itself, with the connection on which it came."""
         return self.message.channel.connection is None
+
+
+def _shown(fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """An event for the state that the attempt left its task in; none for a ticket that was dropped for another."""
+    # The child's answer comes as its repr.
+    match fields["result"].strip("'"):
+        case "None":
+            return "", {}
+        case "succeeded":
+            return "task-succeeded", fields
+        case "failed":
+            return "task-failed", {"exception": "see the task", "traceback": None}
+        case "revoked" | "revoking":
+            return "task-revoked", {"terminated": True, "signum": None, "expired": False}
+        case state:
+            return "task-retried", {"exception": f"the task is {state}", "traceback": None}
 
 
 def _checked(request: Any) -> int:
