@@ -27,7 +27,11 @@ from celery.concurrency.asynpool import AsynPool
 from celery.concurrency.asynpool import Worker as AsyncWorker
 from celery.concurrency.prefork import TaskPool
 
+from ledger import db
 from tasks import lifecycle
+
+#: Seconds that a child waits for a database's answer.
+PATIENCE_SECONDS = 10.0
 
 #: Makes a child leave, through every `finally`.
 LEAVE = signal.SIGQUIT
@@ -43,6 +47,7 @@ class Child(AsyncWorker):
 
     def after_fork(self) -> None:
         super().after_fork()
+        db.be_patient(PATIENCE_SECONDS)
         # After billiard, which installs handlers of its own for these signals.
         lifecycle.install()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -14,6 +14,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 
 import celery_config
+from ledger import db
 from settings import settings
 from tasks import catalog, lifecycle
 from tasks import log as task_log
@@ -23,6 +24,9 @@ from workers.priority import PullStep
 from workers.settle import Settled
 
 log = logging.getLogger(__name__)
+
+#: Seconds that the parent waits for the ledger's answer; its lease tells of a dead child otherwise.
+PATIENCE_SECONDS = 2.0
 
 #: Between two attempts to connect to RabbitMQ.
 RECONNECT_SECONDS = 1
@@ -134,6 +138,8 @@ class Specialised(Worker):
 
     def install_platform_tweaks(self, worker: Any) -> None:
         super().install_platform_tweaks(worker)
+        # Whatever the parent asks the ledger, all its children wait for.
+        db.be_patient(PATIENCE_SECONDS)
         self.drain = Drain(self, grace_seconds=settings().shutdown_grace_seconds)
         self.drain.listen()
 
