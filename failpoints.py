@@ -39,6 +39,7 @@ POINTS = {
     "f16": "monitor: the row is moved, no ticket is sent",
     "f17": "monitor: a branch in doubt was found, it is not settled",
     "f19": "stop: the row is moved, nothing is undone",
+    "f20": "worker: a branch is committed, further ones are not yet",
 }
 
 

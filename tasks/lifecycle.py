@@ -236,6 +236,7 @@ def _commit(attempt: Attempt) -> bool:
     try:
         for participant in attempt.participants:
             participant.commit()
+            failpoints.reach("f20")
     except Exception as error:
         if attempt.branches:
             logger.exception("could not commit, leaving it to the monitor", extra={"action": "task_in_doubt"})

@@ -25,7 +25,7 @@ from workers.settle import Settled
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the parent waits for the ledger's answer; its lease tells of a dead child otherwise.
+#: Seconds that the parent waits for the ledger; without its answer the lease tells of a dead child.
 PATIENCE_SECONDS = 2.0
 
 #: Between two attempts to connect to RabbitMQ.
