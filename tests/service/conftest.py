@@ -1,0 +1,64 @@
+"""Real servers, without our processes: a private MariaDB, RabbitMQ, Redis and SMTP sink, started for the session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+import settings
+from api import create_app
+from cli.stack import Stack
+from ledger import db, schema
+from ledger.models import counters, events, marker, tasks
+from tasks import catalog
+from tasks.types.dataset import data
+from tests.conftest import CHECKOUT
+from tests.recording import configure
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Stack]:
+    stack = Stack(CHECKOUT / ".sluice" / "service", overrides={"SLUICE_LEASE_SECONDS": "2"})
+    stack.up(parts=["mariadb", "rabbitmq", "redis", "smtp"])
+    os.environ.update(stack.environment())
+    settings.settings.cache_clear()
+    schema.migrate()
+    catalog.load()
+    yield stack
+    stack.down()
+
+
+@pytest.fixture(autouse=True)
+def empty(servers: Stack) -> None:
+    """Every test begins with empty tables."""
+    with db.ledger().begin() as connection:
+        for table in (tasks, events, counters):
+            connection.execute(table.delete())
+    for name in db.data_names():
+        with db.data(name).begin() as connection:
+            for table in (marker, data):
+                connection.execute(table.delete())
+
+
+@pytest.fixture
+def door(servers: Stack) -> FlaskClient:
+    """The HTTP door, in this process."""
+    return create_app().test_client()
+
+
+@pytest.fixture
+def configured(servers: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Changes settings for one test, by the names of their variables; the engines follow."""
+
+    def change(**variables: Any) -> None:
+        configure(monkeypatch, **variables)
+        db.be_patient(10)
+
+    yield change
+    monkeypatch.undo()
+    settings.settings.cache_clear()
+    db.be_patient(10)

@@ -1,0 +1,108 @@
+"""Tickets to a real RabbitMQ: marked only when a queue has them, whatever happens to broker and queues."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cli.stack import Stack
+from ledger import transitions
+from tasks import dispatch
+from tasks.dispatch import BATCH, BrokerUnavailable, Publisher
+from tests import broker, life, task_types  # noqa: F401  registers the types
+from tests.conftest import eventually
+
+
+@pytest.fixture
+def publisher(servers: Stack) -> Iterator[Publisher]:
+    broker.declare_empty()
+    publisher = Publisher()
+    yield publisher
+    publisher.close()
+
+
+def accept(number: int, **more: Any) -> list[transitions.Ticket]:
+    transitions.accept([life.new(**more) for _ in range(number)])
+    return [
+        each
+        for each in transitions.undispatched(-1, limit=10_000)
+        if each.queue.endswith(more.get("priority", ""))
+    ]
+
+
+def test_a_ticket_arrives_in_its_queue_and_is_marked(publisher: Publisher) -> None:
+    [ticket] = accept(1, priority="high")
+    assert dispatch.dispatch(publisher, [ticket]) == 1
+    [message] = broker.take("data.high")
+    assert message.headers["id"] == ticket.task_id
+    assert json.loads(message.body)[0] == [1]
+    assert message.properties["delivery_mode"] == 2
+    row = life.task(ticket.task_id)
+    assert row.dispatched_at is not None
+    assert row.dispatches == 1
+
+
+def test_more_tickets_than_a_batch_arrive_all_in_order(publisher: Publisher) -> None:
+    tickets = accept(2 * BATCH + 50)
+    assert dispatch.dispatch(publisher, tickets) == len(tickets)
+    assert transitions.undispatched(-1) == []
+    arrived = [message.headers["id"] for message in broker.take("data.normal", len(tickets) + 1)]
+    assert arrived == [ticket.task_id for ticket in tickets]
+
+
+def test_a_ticket_without_a_queue_is_not_marked_and_arrives_later(publisher: Publisher) -> None:
+    kept, lost = accept(1, priority="normal") + accept(1, priority="low")
+    publisher.send([])
+    broker.delete("data.low")
+    assert dispatch.dispatch(publisher, [kept, lost]) == 1
+    assert [ticket.task_id for ticket in transitions.undispatched(-1)] == [lost.task_id]
+    assert dispatch.dispatch(publisher, [lost]) == 1, "the queue was declared again"
+    assert broker.depth("data.low") == 1
+
+
+def test_a_broker_that_is_away_is_told_at_once(publisher: Publisher, configured: Callable[..., None]) -> None:
+    tickets = accept(3)
+    configured(CELERY_BROKER_URL=broker.NOWHERE)
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailable):
+        dispatch.dispatch(publisher, tickets)
+    assert time.monotonic() - began < dispatch.CONNECT_SECONDS + 1
+    assert transitions.undispatched(-1) == tickets
+
+
+def test_a_wrong_password_is_a_broker_that_is_away(configured: Callable[..., None], servers: Stack) -> None:
+    host = servers.environment()["CELERY_BROKER_URL"].rpartition("@")[2]
+    configured(CELERY_BROKER_URL=f"amqp://sluice:wrong@{host}")
+    with pytest.raises(BrokerUnavailable):
+        Publisher().send([])
+
+
+def test_a_connection_that_died_unnoticed_is_opened_again(publisher: Publisher, servers: Stack) -> None:
+    first, second = accept(2)
+    dispatch.dispatch(publisher, [first])
+    servers.rabbitmqctl("close_all_connections", "a test")
+    assert dispatch.dispatch(publisher, [second]) == 1
+    assert broker.depth("data.normal") == 2
+
+
+def test_a_frozen_broker_is_not_waited_for_long(
+    publisher: Publisher, servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets = accept(2)
+    monkeypatch.setattr(dispatch, "CONFIRM_SECONDS", 1)
+    dispatch.dispatch(publisher, tickets[:1])
+    servers.kill("rabbitmq", signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            dispatch.dispatch(publisher, tickets[1:])
+        assert time.monotonic() - began < 8
+    finally:
+        servers.kill("rabbitmq", signal.SIGCONT)
+    assert transitions.undispatched(-1) == tickets[1:]
+    assert eventually(lambda: dispatch.dispatch(publisher, tickets[1:])) == 1

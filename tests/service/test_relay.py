@@ -1,0 +1,89 @@
+"""The thread that sends fresh tickets: nobody waits for it, and what it misses is left to the monitor."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+
+import pytest
+
+from ledger import transitions
+from tasks import dispatch, relay, submit
+from tasks.dispatch import Publisher
+from tasks.submit import Submission
+from tests import broker, life, task_types  # noqa: F401  registers the types
+from tests.conftest import eventually
+
+QUEUE = "data.normal"
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues(servers: object) -> None:
+    broker.declare_empty()
+
+
+def test_a_submitted_task_is_soon_in_its_queue() -> None:
+    [task] = submit.submit([Submission("test_quick")])
+    eventually(lambda: life.task(task.task_id).dispatched_at)
+    assert [message.headers["id"] for message in broker.take(QUEUE)] == [task.task_id]
+
+
+def test_a_task_for_later_has_no_ticket_yet() -> None:
+    later, now = submit.submit([Submission("test_quick", delay_seconds=60), Submission("test_quick")])
+    eventually(lambda: life.task(now.task_id).dispatched_at)
+    assert life.task(later.task_id).dispatched_at is None
+    assert broker.depth(QUEUE) == 1
+
+
+def test_nobody_waits_for_a_broker_that_is_away(
+    configured: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    configured(CELERY_BROKER_URL=broker.NOWHERE)
+    relay._forget()
+    began = time.monotonic()
+    [task] = submit.submit([Submission("test_quick")])
+    assert time.monotonic() - began < 0.5
+    eventually(lambda: "left 1 tickets to the monitor" in caplog.text)
+    assert [ticket.task_id for ticket in transitions.undispatched(-1)] == [task.task_id]
+
+
+def test_what_it_missed_the_monitor_sends(
+    configured: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.MonkeyPatch.context() as away:
+        away.setattr(dispatch.Publisher, "_open", lambda self: (_ for _ in ()).throw(OSError("away")))
+        relay._forget()
+        submit.submit([Submission("test_quick")])
+        eventually(lambda: "left 1 tickets to the monitor" in caplog.text)
+    publisher = Publisher()
+    assert dispatch.dispatch(publisher, transitions.undispatched(-1)) == 1
+    publisher.close()
+    submit.submit([Submission("test_quick")])
+    eventually(lambda: broker.depth(QUEUE) == 2, what="the relay lives on")
+
+
+def test_a_forked_process_has_a_relay_of_its_own() -> None:
+    submit.submit([Submission("test_quick")])
+
+    def submit_another() -> None:
+        [task] = submit.submit([Submission("test_quick")])
+        eventually(lambda: life.task(task.task_id).dispatched_at)
+
+    with life.child(submit_another) as pid:
+        assert life.end_of(pid) == 0
+    eventually(lambda: broker.depth(QUEUE) == 2)
+
+
+def test_what_does_not_fit_is_left_to_the_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_start", lambda: None)
+    monkeypatch.setattr(relay, "_waiting", queue.Queue(2))
+    tasks = submit.submit([Submission("test_quick") for _ in range(5)])
+    assert relay._waiting.qsize() == 2
+    assert len(transitions.undispatched(-1)) == len(tasks)
+
+
+def test_a_wrong_submission_keeps_all_of_them_out() -> None:
+    with pytest.raises(submit.BadParameters):
+        submit.submit([Submission("test_quick"), Submission("bulk_insert", {"rows": 0})])
+    assert life.everything() == ([], [], 0)

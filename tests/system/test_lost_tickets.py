@@ -1,0 +1,105 @@
+"""RabbitMQ loses what it holds: every task is done all the same. It merely has much to do: nothing is sent twice."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import celery_config
+from cli.stack import Stack
+from tests.system.books import Books
+from tests.system.conftest import Scale
+from tests.system.patience import until
+from tests.system.processes import away
+from tests.system.service import Service
+
+QUEUES = [
+    celery_config.queue_name(worker, priority)
+    for worker in celery_config.WORKERS
+    for priority in celery_config.PRIORITIES
+]
+
+
+def purge(stack: Stack) -> None:
+    for queue in QUEUES:
+        stack.rabbitmqctl("purge_queue", "--vhost", "sluice", queue)
+
+
+def delete(stack: Stack) -> None:
+    for queue in QUEUES:
+        stack.rabbitmqctl("delete_queue", "--vhost", "sluice", queue)
+
+
+def wipe(stack: Stack) -> None:
+    """A broken disk: RabbitMQ comes back and remembers nothing."""
+    with away(stack, "rabbitmq"):
+        shutil.rmtree(stack.layout.server("rabbitmq") / "data")
+
+
+@pytest.mark.parametrize("lose", [purge, delete, wipe])
+def test_every_task_ends_though_rabbitmq_lost_its_tickets(
+    lose: Callable[[Stack], None], service: Service, stack: Stack, books: Books, scale: Scale
+) -> None:
+    number = scale.of(150, 300)
+    with away(stack, *celery_config.WORKERS):
+        task_ids = service.post_all(queued(number))
+        until(lambda: books.dispatched(task_ids) == number, f"{number} tickets", within=30)
+        lose(stack)
+    books.all_succeeded(task_ids, within=90)
+
+    resent = books.total("redispatched")
+    assert 0 < resent <= number, f"{resent} tickets were sent again for {number} that were lost"
+    assert {row.attempt for row in books.tasks(task_ids)} == {1}
+    assert service.metric("sluice_redispatched_total") == resent
+
+
+def test_only_what_was_lost_is_sent_again(service: Service, stack: Stack, books: Books) -> None:
+    with away(stack, "data"):
+        lost = service.post_all([{"task_type": "bulk_insert", "parameters": {"rows": 10}}] * 30)
+        until(lambda: books.dispatched(lost) == len(lost), "the tickets")
+        stack.rabbitmqctl("purge_queue", "--vhost", "sluice", "data.normal")
+        kept = service.post_all([{"task_type": "bulk_insert", "parameters": {"rows": 10}}] * 30)
+        until(lambda: books.total("redispatched"), "the tickets sent again", within=30)
+    books.all_succeeded(lost + kept, within=60)
+    assert books.total("redispatched") == len(lost)
+
+
+def test_nothing_is_sent_again_while_a_backlog_merely_waits(
+    service: Service, stack: Stack, books: Books, scale: Scale
+) -> None:
+    number, looks = scale.of(300, 500), scale.of(1, 2)
+    with away(stack, "data", "email"):
+        waiting = service.post_all([{"task_type": "bulk_insert", "parameters": {"rows": 1}}] * number)
+        until(lambda: books.dispatched(waiting) == number, f"{number} tickets", within=30)
+        for _ in range(looks):
+            the_monitor_finds_a_loss_elsewhere(service, stack, books)
+        assert {row.dispatches for row in books.tasks(waiting)} == {1}
+    books.all_succeeded(waiting, within=90)
+    assert {row.dispatches for row in books.tasks(waiting)} == {1}
+    assert books.total("redispatched") == looks
+
+
+def the_monitor_finds_a_loss_elsewhere(service: Service, stack: Stack, books: Books) -> None:
+    """Then it has gone over all queues at least twice, some ten seconds after the loss."""
+    lost = service.post("linger_email", {"seconds": 0}, priority="low")
+    until(lambda: books.dispatched([lost]), "the ticket")
+    stack.rabbitmqctl("purge_queue", "--vhost", "sluice", "email.low")
+    until(lambda: books.task(lost).dispatches == 2, f"{lost} is sent again", within=40)
+
+
+def queued(number: int) -> list[dict[str, Any]]:
+    """Tasks spread evenly over the nine queues."""
+    real = {
+        "data": ("bulk_insert", {"rows": 10}),
+        "email": ("email_sending", {"to": "recipient@example.com"}),
+        "file": ("file_processing", {"filename": "your_file.txt"}),
+    }
+    bodies = []
+    for place in range(number):
+        worker, _, priority = QUEUES[place % len(QUEUES)].partition(".")
+        task_type, parameters = real[worker]
+        bodies.append({"task_type": task_type, "parameters": parameters, "priority": priority})
+    return bodies

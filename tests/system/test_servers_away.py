@@ -1,0 +1,158 @@
+"""A server is away: what needs none of it is done, what does is refused at once, and all goes on when it is back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from cli.stack import Stack
+from tests.system.books import Books
+from tests.system.patience import until
+from tests.system.processes import away
+from tests.system.service import Service
+
+#: Seconds within which the door must answer, whatever is away. The promise is 2 for a refusal.
+ANSWER_SECONDS = 2.5
+
+
+def test_a_stop_gives_its_verdict_while_rabbitmq_is_stopped(
+    service: Service, stack: Stack, books: Books
+) -> None:
+    running = service.post("slow_insert", {"seconds": 60})
+    delayed = service.post("bulk_insert", delay=300)
+    until(lambda: books.task(running).progress_done, "the first rows")
+    with away(stack, "rabbitmq"):
+        assert service.stop(running)["verdict"] == "rolled_back"
+        assert service.stop(delayed)["verdict"] == "stopped_before_start"
+        assert service.count() == 0
+        assert books.in_doubt() == []
+
+
+def test_a_task_posted_while_rabbitmq_is_stopped_runs_when_it_is_back(
+    service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with away(stack, "rabbitmq"):
+        posted, took = post_one_of_each(service)
+        stopped = service.post("bulk_insert")
+        assert service.stop(stopped)["verdict"] == "stopped_before_start"
+        assert books.states(posted) == {"queued": 3}
+    with capsys.disabled():
+        print(f"\n  posts without RabbitMQ took {max(took):.2f} s at most")
+    assert max(took) < ANSWER_SECONDS
+    books.all_succeeded(posted, within=40)
+    assert {row.attempt for row in books.tasks(posted)} == {1}
+
+
+def test_an_alarm_in_rabbitmq_blocks_nobody_at_the_door(service: Service, stack: Stack, books: Books) -> None:
+    with alarmed(stack):
+        posted, took = post_one_of_each(service)
+        more, took_more = post_one_of_each(service)
+        waiting = service.post("bulk_insert")
+        assert service.stop(waiting)["verdict"] == "stopped_before_start"
+    assert max(took + took_more) < ANSWER_SECONDS
+    books.all_succeeded(posted + more, within=60)
+
+
+@contextmanager
+def alarmed(stack: Stack) -> Iterator[None]:
+    """RabbitMQ believes that its disk is full: it takes no message, and lets publishers wait without a word."""
+    stack.rabbitmqctl("set_disk_free_limit", "500000GB")
+    until(lambda: "disk" in stack.rabbitmqctl("status").partition("Alarms")[2], "the alarm")
+    try:
+        yield
+    finally:
+        stack.rabbitmqctl("set_disk_free_limit", "200MB")
+
+
+def test_a_running_task_outlives_rabbitmq(service: Service, stack: Stack, books: Books) -> None:
+    task_id = service.post("slow_insert", {"rows": 1000, "seconds": 6})
+    service.running(task_id)
+    with away(stack, "rabbitmq"):
+        assert service.state(task_id) == "running"
+    assert service.succeeded(task_id, within=40)["attempt"] == 1
+    assert books.count() == 1000
+
+
+def test_results_come_from_the_ledger_while_redis_is_stopped(
+    service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = service.post("data_processing", {"data": "two words"})
+    kept = service.succeeded(before)["result"]
+    with away(stack, "redis"):
+        posted, took = post_one_of_each(service)
+        books.all_succeeded(posted, within=30)
+        began = time.monotonic()
+        assert service.task(before)["result"] == kept
+        assert service.task(posted[0])["result"]["processed"] is True
+        took.append(time.monotonic() - began)
+        assert service.get("/readyz")["status"] == "warn"
+    with capsys.disabled():
+        print(f"\n  requests without Redis took {max(took):.2f} s at most")
+    assert max(took) < ANSWER_SECONDS
+    assert service.task(posted[0])["result"]["processed"] is True
+
+
+def test_a_flushed_redis_costs_no_result(service: Service, stack: Stack, books: Books) -> None:
+    with redis.Redis.from_url(stack.environment()["CELERY_RESULT_BACKEND"]) as client:
+        # A worker that has just missed Redis spares it for some seconds.
+        task_id = str(until(lambda: task_with_a_copy(service, client), "a result in Redis", within=20))
+        kept = service.task(task_id)["result"]
+        client.flushall()
+    assert service.task(task_id)["result"] == kept == books.task(task_id).result
+
+
+def task_with_a_copy(service: Service, client: redis.Redis) -> str | None:
+    """A new task that has succeeded; None when Redis got no copy of its result."""
+    task_id = service.post("data_processing", {"data": "two words"})
+    service.succeeded(task_id)
+    return task_id if client.keys(f"*{task_id}*") else None
+
+
+def test_without_the_database_the_door_says_so_at_once_and_recovers_by_itself(
+    service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inserting = service.post("slow_insert", {"rows": 1000, "seconds": 4})
+    until(lambda: books.task(inserting).progress_done, "the first rows")
+    with away(stack, "mariadb"):
+        took = [
+            refused(service, "POST", "/api/tasks", json={"task_type": "bulk_insert"}),
+            refused(service, "GET", f"/api/tasks/{inserting}"),
+            refused(service, "GET", f"/stop/{inserting}"),
+            refused(service, "GET", "/get_data/count"),
+            refused(service, "GET", "/readyz"),
+        ]
+    with capsys.disabled():
+        print(f"\n  refusals without MariaDB took {max(took):.2f} s at most")
+    assert max(took) < ANSWER_SECONDS
+    until(lambda: service.ask("GET", "/readyz").status_code == 200, "a ready service")
+    posted, _ = post_one_of_each(service)
+    books.all_succeeded([*posted, inserting], within=40)
+    assert books.count() == 1000
+
+
+def refused(service: Service, method: str, path: str, json: object = None) -> float:
+    """Ask for something that needs the database; the seconds until its 503."""
+    began = time.monotonic()
+    answer = service.ask(method, path, json=json)
+    seconds = time.monotonic() - began
+    assert answer.status_code == 503, f"{method} {path} answered {answer.status_code}: {answer.text}"
+    assert int(answer.headers["Retry-After"]) >= 1, dict(answer.headers)
+    return seconds
+
+
+def post_one_of_each(service: Service) -> tuple[list[str], list[float]]:
+    """A task for each kind of worker, and the seconds that each post took."""
+    posted, took = [], []
+    for task_type, parameters in (
+        ("data_processing", {"data": "test data"}),
+        ("email_sending", {"to": "recipient@example.com"}),
+        ("file_processing", {"filename": "your_file.txt"}),
+    ):
+        began = time.monotonic()
+        posted.append(service.post(task_type, parameters))
+        took.append(time.monotonic() - began)
+    return posted, took
