@@ -201,12 +201,13 @@ def test_settling_what_is_settled_is_done(branch: Callable[..., Branch]) -> None
 def test_only_branches_of_our_own_are_listed(branch: Callable[..., Branch]) -> None:
     mine = branch()
     mine.prepare()
-    foreign: tuple[Any, ...] = (mine.id.task_id, "1.data", FORMAT_ID + 1)
+    foreign: tuple[Any, ...] = (TASK_ID[:-1] + "2", "1.data", FORMAT_ID + 1)
     with db.lone_engine(db.data_url(db.DATA), patience_seconds=5).connect() as other:
         for verb in ("START", "END", "PREPARE"):
             other.exec_driver_sql(f"XA {verb} %s,%s,%s", foreign)
-        assert xa.recover(db.DATA) == [mine.id]
+        found = xa.recover(db.DATA)
         other.exec_driver_sql("XA ROLLBACK %s,%s,%s", foreign)
+    assert found == [mine.id]
 
 
 def test_killing_nobody_is_no_feat() -> None:
