@@ -26,7 +26,7 @@ logs: .venv/bin/python ## follow all logs, or one with P=api
 demo: .venv/bin/python ## run the main job again: every task type, and a stopped insert
 	@$(SLUICE) demo
 
-env: .venv/bin/python ## print shell exports for scripts: eval "$$(make env)"
+env: .venv/bin/python ## print shell exports for scripts: eval "$(make env)"
 	@$(SLUICE) env
 
 test: bootstrap-dev ## check the code and run the tests, with servers of their own

@@ -105,7 +105,7 @@ def _insert_outcome(task_id: str) -> Response:
     if row is None:
         return _still_running(task_id, "The insert is still running; ask for its status.")
     if row.state != State.SUCCEEDED:
-        return problem(500, "Insert failed", _why(row), success=False, task_id=task_id)
+        return problem(409, "Not inserted", _why(row), success=False, task_id=task_id)
     inserted = row.result["inserted"]
     return jsonify(
         {"success": True, "message": f"{inserted:,} rows inserted.", "task_id": task_id, "num_rows_inserted": inserted}

@@ -8,17 +8,21 @@ from typing import Any
 from uuid import UUID
 
 from flask import request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from api import strict_json
 from api.errors import BadRequest
 from api.strict_json import BadJson
+from settings import settings
 from tasks.revoke import UnknownTask
 
 
 def json_object() -> dict[str, Any]:
     """The body of the request, which must be a JSON object."""
     body = request.get_data()
+    if request.content_length is None and len(body) >= settings().body_bytes:
+        # Without a length the server cuts the body off where the limit is.
+        raise RequestEntityTooLarge(f"a body may have at most {settings().body_bytes:,} bytes")
     if not body:
         raise BadJson("No data provided: the body must be a JSON object")
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):

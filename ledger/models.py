@@ -65,7 +65,7 @@ tasks = Table(
     Column("lease_until", _time()),
     Column("progress_done", BigInteger),
     Column("progress_total", BigInteger),
-    #: The databases whose branches the decision covers, once it is taken.
+    #: The databases on which an attempt began a branch; once it is decided, those that the decision covers.
     Column("participants", _JSON),
     Column("result", _JSON),
     Column("error", _JSON),

@@ -83,11 +83,15 @@ def state(task_id: str) -> State | None:
     return State(found) if found else None
 
 
-def standings(state: State, limit: int = 500) -> list[Standing]:
-    """Tasks in a state, oldest first."""
+def standings(state: State, *, idle_seconds: float, limit: int = 500) -> list[Standing]:
+    """Tasks that have been in a state for so long, those first that got there last: a few that are stuck for good must
+    not stand before all others."""
     with db.reading() as connection:
         rows = connection.execute(
-            select(*_STANDING).where(tasks.c.state == state).order_by(tasks.c.id).limit(limit)
+            select(*_STANDING)
+            .where(tasks.c.state == state, tasks.c.updated_at < earlier(idle_seconds))
+            .order_by(tasks.c.id.desc())
+            .limit(limit)
         ).all()
     return [_standing_of(row) for row in rows]
 

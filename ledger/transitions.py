@@ -129,7 +129,6 @@ def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> C
                 "due_at": None,
                 "progress_done": None,
                 "progress_total": None,
-                "participants": None,
                 "result": None,
             },
             event_attempt=attempt,
@@ -204,6 +203,24 @@ def was_stopped(task_id: str, attempt: int) -> bool:
             select(tasks.c.state).where(tasks.c.id == task_id, tasks.c.attempt == attempt)
         ).scalar()
     return state in (State.REVOKING, State.REVOKED)
+
+
+def join(task_id: str, attempt: int, database: str) -> bool:
+    """Note that the attempt is about to begin a branch there: whoever cleans up after it has to know where to look."""
+
+    def work(connection: Connection) -> bool:
+        held = connection.execute(
+            select(tasks.c.participants)
+            .where(tasks.c.id == task_id, tasks.c.attempt == attempt, tasks.c.state == State.RUNNING)
+            .with_for_update()
+        ).first()
+        if held is None:
+            return False
+        names = sorted({*(held.participants or ()), database})
+        connection.execute(update(tasks).where(tasks.c.id == task_id).values(participants=names))
+        return True
+
+    return db.transact(work)
 
 
 def decide(task_id: str, attempt: int, *, databases: Sequence[str], result: Any) -> bool:

@@ -209,9 +209,9 @@ def _recover(connection: Connection, database: str) -> list[BranchId]:
         if format_id != FORMAT_ID:
             continue
         raw = _as_bytes(name)
-        gtrid, bqual = raw[:gtrid_length].decode(), raw[gtrid_length:].decode()
+        gtrid, bqual = raw[:gtrid_length].decode("ascii", "replace"), raw[gtrid_length:].decode("ascii", "replace")
         attempt, _, named = bqual.partition(".")
-        if named == database:
+        if named == database and attempt.isdecimal():
             found.append(BranchId(gtrid, int(attempt), named))
     return found
 

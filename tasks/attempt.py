@@ -121,6 +121,9 @@ class Attempt:
         return self.branches[name].connection
 
     def _begin(self, name: str) -> None:
+        if not transitions.join(self.task_id, self.number, name):
+            self.interrupt(self._loss())
+            self.check()
         branch = self.branches[name] = xa.Branch(xa.BranchId(self.task_id, self.number, name))
         try:
             branch.start()

@@ -83,23 +83,29 @@ def _beat(attempt: Attempt, over: threading.Event) -> None:
     started = renewed = time.monotonic()
     told_at: float | None = None
     while not over.wait(PULSE_SECONDS):
+        now = time.monotonic()
+        if now - started > attempt.claim.timeout_seconds:
+            attempt.interrupt(TimedOut(attempt.task_id))
         try:
-            now = time.monotonic()
-            if now - renewed > settings().lease_seconds / 3:
-                attempt.renew()
-                renewed = now
-            else:
-                _look(attempt)
-            if now - started > attempt.claim.timeout_seconds:
-                attempt.interrupt(TimedOut(attempt.task_id))
+            renewed = _feel(attempt, renewed=renewed, now=now)
             if attempt.interruption is not None:
                 told_at = told_at or now
                 _press(attempt, now - told_at)
-        except db.Unavailable:
-            # Without the ledger nothing can be decided against the attempt; its lease runs on in the database.
-            log.debug("no pulse: the ledger does not answer")
         except Exception:  # a broken beat must not end the heart
             log.exception("heartbeat failed")
+
+
+def _feel(attempt: Attempt, *, renewed: float, now: float) -> float:
+    """Renew the lease or look at the row; answers when the lease was renewed last."""
+    try:
+        if now - renewed > settings().lease_seconds / 3:
+            attempt.renew()
+            return now
+        _look(attempt)
+    except db.Unavailable:
+        # Without the ledger nothing can be decided against the attempt; its lease runs on in the database.
+        log.debug("no pulse: the ledger does not answer")
+    return renewed
 
 
 def _look(attempt: Attempt) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 
 import celery_config
 import failpoints
-from ledger import db, queries, transitions
+from ledger import db, queries, transitions, xa
 from ledger.states import LIVE, State
 from settings import settings
 from tasks import catalog, failure, heartbeat, log, results, revoke
@@ -58,9 +58,15 @@ class Failed:
     error: BaseException
 
 
-Outcome = Done | Failed | Interrupted
+class Postponed:
+    """An older attempt's work is still being undone: nobody's failure."""
+
+
+Outcome = Done | Failed | Postponed | Interrupted
 
 _leaving = False
+#: Between taking a ticket and letting go of it a child does not just exit: the task may be claimed already.
+_has_ticket = False
 
 
 def install() -> None:
@@ -73,7 +79,7 @@ def _leave(signum: int, frame: FrameType | None) -> None:
     """The worker's grace is over: the running attempt hands its task back, and then this child ends."""
     global _leaving
     _leaving = True
-    if not heartbeat.disturb(Leaving()):
+    if not heartbeat.disturb(Leaving()) and not _has_ticket:
         raise SystemExit(0)
 
 
@@ -82,6 +88,17 @@ def run(task_id: str, number: int, *, worker: str) -> str | None:
 
     Answers with the state that the task is in now, or None when it is another attempt's.
     """
+    global _has_ticket
+    _has_ticket = True
+    try:
+        return _run(task_id, number, worker)
+    finally:
+        _has_ticket = False
+        if _leaving:
+            raise SystemExit(0)
+
+
+def _run(task_id: str, number: int, worker: str) -> str | None:
     with log.about(task_id, number):
         failpoints.reach("f5")
         claim = _claim(task_id, number, worker)
@@ -91,13 +108,13 @@ def run(task_id: str, number: int, *, worker: str) -> str | None:
         logger.info("%s started", claim.task_type, extra={"action": "task_started", "worker": worker})
         failpoints.reach("f6")
         attempt = Attempt(claim)
+        if _leaving:
+            attempt.interrupt(Leaving())
         with heartbeat.beside(attempt):
             outcome = _perform(attempt)
             with heartbeat.shielded():
                 _settle(attempt, outcome)
                 failpoints.reach("f13")
-    if _leaving:
-        raise SystemExit(0)
     return _state(task_id)
 
 
@@ -144,6 +161,7 @@ def _patiently(ask: Callable[[], transitions.Claim | None]) -> transitions.Claim
 
 def _perform(attempt: Attempt) -> Outcome:
     try:
+        attempt.check()
         kind = catalog.get(attempt.claim.task_type)
         with attempt.handling():
             result = kind.handler(attempt, kind.parameters.model_validate(attempt.claim.parameters))
@@ -152,6 +170,8 @@ def _perform(attempt: Attempt) -> Outcome:
         _prepare(attempt)
     except Interrupted as interruption:
         return interruption
+    except xa.StillHeld:
+        return Postponed()
     except (Exception, SystemExit) as error:  # noqa: BLE001  a handler may fail in any way
         # A killed connection surfaces as the driver's error; the reason for the KILL is what counts.
         return attempt.interruption or Failed(error)
@@ -191,7 +211,11 @@ def _settle(attempt: Attempt, outcome: Outcome) -> None:
                 _fail(attempt, TimeoutError(f"took longer than {attempt.claim.timeout_seconds} s"))
             case Leaving():
                 _undo(attempt)
-                _hand_back(attempt)
+                done = f", after {attempt.done} done" if attempt.done else ""
+                _hand_back(attempt, f"its worker is leaving{done}")
+            case Postponed():
+                _undo(attempt)
+                _hand_back(attempt, "an earlier attempt's work is still being undone")
             case LeaseLost():
                 _undo(attempt)
                 logger.warning("lost its lease", extra={"action": "lease_lost"})
@@ -265,8 +289,7 @@ def _fail(attempt: Attempt, error: BaseException) -> None:
         _confirm_stop(attempt)
 
 
-def _hand_back(attempt: Attempt) -> None:
-    remark = f"its worker is leaving, after {attempt.done} done" if attempt.done else "its worker is leaving"
+def _hand_back(attempt: Attempt, remark: str) -> None:
     won = _insist(
         attempt,
         lambda: transitions.hand_back(attempt.task_id, attempt.number, remark=remark),
@@ -306,7 +329,7 @@ def _confirmed(attempt: Attempt) -> bool:
     confirmed = revoke.confirm(
         attempt.task_id,
         attempt.number,
-        task_type=attempt.claim.task_type,
+        databases=sorted(attempt.branches),
         rows_undone=attempt.rows,
     )
     return confirmed or queries.state(attempt.task_id) is not State.REVOKING
@@ -343,6 +366,21 @@ def worker_lost(task_id: str, number: int, reason: str) -> None:
 def timed_out(task_id: str, number: int, seconds: float) -> None:
     """A worker's parent ended a child that did not heed the task's timeout."""
     _act_for(task_id, number, failure.silent("TimeoutError", f"was ended after {seconds:g} s"))
+
+
+def refused(task_id: str, number: int, *, worker: str, reason: str) -> bool:
+    """A worker cannot do this type: the attempt fails, so that the task says why it waits. False for no waiting task's
+    ticket."""
+    with log.about(task_id, number):
+        try:
+            claim = transitions.claim(task_id, number, worker=worker, lease_seconds=settings().lease_seconds)
+        except db.Unavailable:
+            return False
+        finally:
+            db.ledger().dispose()
+    if claim is not None:
+        _act_for(task_id, number, failure.silent("UnknownTaskType", reason))
+    return claim is not None
 
 
 def _act_for(task_id: str, number: int, error: dict[str, Any]) -> None:

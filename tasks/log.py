@@ -60,7 +60,7 @@ def setup() -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings().log_level)
     # Their INFO repeats what our own lines say, per task and with arguments.
-    for chatty in ("celery.worker.strategy", "celery.app.trace", "amqp", "kombu"):
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "amqp", "kombu", "alembic"):
         logging.getLogger(chatty).setLevel("WARNING")
 
 

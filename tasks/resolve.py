@@ -12,6 +12,10 @@ The row says what becomes of a branch, and only a row that cannot change its min
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
 
 import failpoints
 from ledger import db, queries, transitions, xa
@@ -23,13 +27,31 @@ from tasks import failure, results, revoke
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Seconds that a living attempt gets to carry out its own decision.
 OWNERS_SECONDS = 1.0
+#: Failures after which a round is broken off: then it is the ledger itself that is away.
+MOST_TROUBLES = 5
 
 
 def settle_branches() -> int:
     """Look at every prepared branch on every database; answers how many were settled."""
-    return sum(_settle_branch(branch) for name in db.data_names() for branch in xa.recover(name))
+    return _each(db.data_names(), lambda name: _each(xa.recover(name), _settle_branch))
+
+
+def _each(items: Iterable[T], act: Callable[[T], int]) -> int:
+    """Do it for each, and add up what was done. A database that is away must not keep the others' tasks waiting."""
+    done = troubles = 0
+    for item in items:
+        try:
+            done += act(item)
+        except (db.Unavailable, db.UnknownDatabase, xa.MissingPrivilege, DBAPIError) as error:
+            log.warning("left %s for later: %s", item, error, extra={"action": "left_for_later"})
+            troubles += 1
+            if troubles > MOST_TROUBLES:
+                raise
+    return done
 
 
 def _settle_branch(branch: BranchId) -> bool:
@@ -66,9 +88,8 @@ def _carry_out(branch: BranchId, *, commit: bool) -> bool:
 
 def finish_decided() -> int:
     """Finish tasks whose attempt died between its decision and the last note of it."""
-    return sum(
-        _finish(row) for row in queries.standings(State.COMMITTING) if row.idle_seconds > OWNERS_SECONDS
-    )
+    rows = queries.standings(State.COMMITTING, idle_seconds=OWNERS_SECONDS)
+    return _each(rows, _finish)
 
 
 def _finish(row: Standing) -> bool:
@@ -108,30 +129,29 @@ def _retry_effects(row: Standing) -> bool:
 def finish_stops() -> int:
     """Undo stopped tasks whose attempt did not do so itself."""
     patience = settings().stop_grace_seconds + OWNERS_SECONDS
-    return sum(
-        revoke.undo(row.task_id, row.attempt)
-        for row in queries.standings(State.REVOKING)
-        if row.idle_seconds > patience
-    )
+    rows = queries.standings(State.REVOKING, idle_seconds=patience)
+    return _each(rows, lambda row: revoke.undo(row.task_id, row.attempt))
 
 
 def expire_leases() -> int:
     """Take tasks back from attempts that have been silent for too long. The row first, their connections second."""
-    taken = 0
-    for row in queries.expired_leases():
-        failpoints.reach("f15")
-        error = failure.silent("LeaseExpired", f"worker {row.worker} fell silent for longer than its lease")
-        if failure.settle(
-            task_id=row.task_id,
-            attempt=row.attempt,
-            task_type=row.task_type,
-            retries=row.retries,
-            max_retries=row.max_retries,
-            error=error,
-            expired_only=True,
-        ):
-            taken += 1
-            log.warning(error["message"], extra={"action": "lease_expired", "task_id": row.task_id})
-            for name in revoke.databases_of(row.task_type):
-                xa.kill_holder(row.task_id, name)
+    return _each(queries.expired_leases(), _expire)
+
+
+def _expire(row: Standing) -> bool:
+    failpoints.reach("f15")
+    error = failure.silent("LeaseExpired", f"worker {row.worker} fell silent for longer than its lease")
+    taken = failure.settle(
+        task_id=row.task_id,
+        attempt=row.attempt,
+        task_type=row.task_type,
+        retries=row.retries,
+        max_retries=row.max_retries,
+        error=error,
+        expired_only=True,
+    )
+    if taken:
+        log.warning(error["message"], extra={"action": "lease_expired", "task_id": row.task_id})
+        for name in row.participants:
+            xa.kill_holder(row.task_id, name)
     return taken

@@ -9,6 +9,7 @@ from here. Needs neither broker nor Redis nor a worker.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -58,40 +59,37 @@ class Stop:
 
 def stop(task_id: str, *, by: str, wait_seconds: float = WAIT_SECONDS) -> Stop:
     """Take a task back. Raises UnknownTask, and `db.Unavailable` before anything was decided."""
-    moved = transitions.stop(task_id, remark=f"by {by}")
-    if moved is None:
-        raise UnknownTask(task_id)
-    before, _, attempt = moved
-    if before in WAITING:
-        return _answer(task_id, Verdict.STOPPED_BEFORE_START)
-    if before.is_final:
-        return _answer(task_id, Verdict.ALREADY_FINISHED)
-    if before is State.COMMITTING:
-        return _too_late(task_id, wait_seconds)
-    return _see_undone(task_id, attempt, wait_seconds)
+    until = time.monotonic() + wait_seconds
+    while True:
+        moved = transitions.stop(task_id, remark=f"by {by}")
+        if moved is None:
+            raise UnknownTask(task_id)
+        before, now, attempt = moved
+        if before in WAITING:
+            return _told(task_id, Verdict.STOPPED_BEFORE_START, now)
+        if before.is_final:
+            return _told(task_id, Verdict.ALREADY_FINISHED, now)
+        if before is not State.COMMITTING:
+            return _see_undone(task_id, attempt, until)
+        _wait_while(task_id, State.COMMITTING, until)
+        if queries.state(task_id) in (State.COMMITTING, State.SUCCEEDED):
+            return _told(task_id, Verdict.TOO_LATE_COMMITTED, now)
+        # A mail's last step was refused: the task has failed, or is about to be tried again, which is to be stopped.
 
 
-def _too_late(task_id: str, wait_seconds: float) -> Stop:
-    _wait_while(task_id, State.COMMITTING, wait_seconds)
-    row = queries.standing(task_id)
-    # A mail that was being handed over may have been refused at the last moment: then it did end, but not well.
-    done = row is None or row.state in (State.COMMITTING, State.SUCCEEDED)
-    return _answer(task_id, Verdict.TOO_LATE_COMMITTED if done else Verdict.ALREADY_FINISHED)
-
-
-def _see_undone(task_id: str, attempt: int, wait_seconds: float) -> Stop:
+def _see_undone(task_id: str, attempt: int, until: float) -> Stop:
     """Wait for the attempt to undo its work; after the grace, see to it from here."""
     failpoints.reach("f19")
-    until = time.monotonic() + wait_seconds
-    _wait_while(task_id, State.REVOKING, min(settings().stop_grace_seconds, wait_seconds))
-    while queries.state(task_id) is State.REVOKING and time.monotonic() < until:
-        try:
+    try:
+        _wait_while(task_id, State.REVOKING, min(until, time.monotonic() + settings().stop_grace_seconds))
+        while queries.state(task_id) is State.REVOKING and time.monotonic() < until:
             undo(task_id, attempt)
-        except db.Unavailable:
-            break
-        time.sleep(_POLL_SECONDS)
-    revoked = queries.state(task_id) is State.REVOKED
-    return _answer(task_id, Verdict.ROLLED_BACK if revoked else Verdict.STOPPING)
+            time.sleep(_POLL_SECONDS)
+        revoked = queries.state(task_id) is State.REVOKED
+    except db.Unavailable:
+        # The stop is decided; only its confirmation has to wait for the database.
+        revoked = False
+    return _told(task_id, Verdict.ROLLED_BACK if revoked else Verdict.STOPPING, State.REVOKING)
 
 
 def undo(task_id: str, attempt: int) -> bool:
@@ -102,17 +100,16 @@ def undo(task_id: str, attempt: int) -> bool:
     row = queries.standing(task_id)
     if row is None or row.state is not State.REVOKING:
         return False
-    for name in databases_of(row.task_type):
+    for name in row.participants:
         xa.kill_holder(task_id, name)
         for branch in xa.recover(name):
             if branch.task_id == task_id:
                 xa.settle(branch, commit=False)
-    return confirm(task_id, attempt, task_type=row.task_type, rows_undone=row.progress_done)
+    return confirm(task_id, attempt, databases=row.participants, rows_undone=row.progress_done)
 
 
-def confirm(task_id: str, attempt: int, *, task_type: str, rows_undone: int) -> bool:
+def confirm(task_id: str, attempt: int, *, databases: Collection[str], rows_undone: int) -> bool:
     """`revoking -> revoked`, once the rollback is physically over; what is left is counted after it."""
-    databases = databases_of(task_type)
     if not all(xa.is_undone(task_id, name) for name in databases):
         return False
     undone = {
@@ -122,23 +119,20 @@ def confirm(task_id: str, attempt: int, *, task_type: str, rows_undone: int) -> 
     return transitions.rolled_back(task_id, attempt, undone=undone)
 
 
-def databases_of(task_type: str) -> tuple[str, ...]:
-    """Where a task of this type may have left something; a type that this process does not know, anywhere."""
-    known = any(each.name == task_type for each in catalog.all_types())
-    return () if known and not catalog.is_transactional(task_type) else db.data_names()
-
-
-def _wait_while(task_id: str, state: State, seconds: float) -> None:
-    until = time.monotonic() + seconds
+def _wait_while(task_id: str, state: State, until: float) -> None:
     while queries.state(task_id) is state and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
 
 
-def _answer(task_id: str, verdict: Verdict) -> Stop:
-    row = queries.task(task_id)
+def _told(task_id: str, verdict: Verdict, state: State) -> Stop:
+    """The verdict with the row as it stands; without the ledger, with the state that was won."""
+    try:
+        row = queries.task(task_id)
+    except db.Unavailable:
+        row = None
     if row is None:
-        raise UnknownTask(task_id)
+        return Stop(task_id, verdict, state)
     undone: dict[str, Any] = row.undone or {}
-    if not catalog.is_transactional(row.task_type):
+    if not (row.participants or catalog.is_transactional(row.task_type)):
         undone = {}
     return Stop(task_id, verdict, State(row.state), undone.get("rows_undone"), undone.get("rows_remaining"))

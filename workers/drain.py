@@ -37,6 +37,8 @@ LEAVE_SECONDS = 3.5
 BURY_SECONDS = 0.5
 #: Seconds after the grace at which the process ends, whatever hangs.
 ALARM_SECONDS = 4.7
+#: Seconds after the grace at which the children are told to leave even if the event loop hangs.
+NUDGE_SECONDS = 0.3
 #: How often the event loop looks whether a phase is over.
 TURN_SECONDS = 0.02
 
@@ -50,6 +52,8 @@ class Drain:
         self.parent = os.getpid()
         #: When the present phase is over; every further signal ends it at once.
         self.phase_ends: float | None = None
+        #: Whether the children have been told to leave.
+        self.sent_away = False
 
     def listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -63,13 +67,18 @@ class Drain:
         self.begin(0 if hurried else self.grace_seconds)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        """The loop hangs. The children are told to leave all the same, and get their time for it."""
+        if not self.sent_away:
+            signal.setitimer(signal.ITIMER_REAL, ALARM_SECONDS - NUDGE_SECONDS)
+            self._send_away()
+            return
         os.write(2, b"worker: the way out took too long, leaving now\n")
         os._exit(os.EX_OK)
 
     def begin(self, grace_seconds: float) -> None:
         """From now on. Celery's loop sees the flag within a tick and raises WorkerShutdown; then comes `run`."""
         self.phase_ends = time.monotonic() + grace_seconds
-        signal.setitimer(signal.ITIMER_REAL, grace_seconds + ALARM_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, grace_seconds + (ALARM_SECONDS if self.sent_away else NUDGE_SECONDS))
         state.should_stop = os.EX_OK  # type: ignore[assignment]
 
     def run(self) -> None:
@@ -84,10 +93,16 @@ class Drain:
         self._turn_until(lambda: not children.tickets)
         if children.tickets:
             log.warning("tasks are cut short and handed back", extra={"tasks": children.tickets})
-        children.send_away()
+        self._send_away()
+        signal.setitimer(signal.ITIMER_REAL, ALARM_SECONDS)
         self._turn_until(lambda: not children.count, within=LEAVE_SECONDS)
         children.kill()
         self._turn_until(lambda: not children.count, within=BURY_SECONDS)
+
+    def _send_away(self) -> None:
+        self.sent_away = True
+        if self.worker.pool is not None and self.worker.pool._pool is not None:
+            self.worker.pool._pool.send_away()
 
     def _turn_until(self, done: Callable[[], bool], *, within: float | None = None) -> None:
         """Keep the event loop turning until something is done, or the phase is over."""

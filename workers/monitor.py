@@ -16,7 +16,7 @@ from types import FrameType
 
 import failpoints
 from ledger import db, transitions
-from tasks import catalog, dispatch, log, resolve
+from tasks import catalog, dispatch, log, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
 
@@ -54,6 +54,7 @@ class Monitor:
             Round("in_doubt", 1.0, resolve.settle_branches),
             Round("decided", 1.0, resolve.finish_decided),
             Round("lost", 4.0, self._resend_lost),
+            Round("leftovers", 3600.0, storage.sweep),
         ]
 
     def run(self) -> None:

@@ -101,6 +101,18 @@ class LeanConsumer(Consumer):
         super().register_with_event_loop(hub)
         hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)  # type: ignore[attr-defined]
 
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A type that only a newer door knows yet: the attempt fails, and is tried again when the wait is over. What is
+        no ticket for a waiting task is dead-lettered."""
+        match message.headers, body:
+            case {"id": str(task_id), "task": str(name)}, [[int(attempt)], *_]:
+                reason = f"worker {self.hostname} knows no task type {name!r}; restart it with the code that does"
+                if lifecycle.refused(task_id, attempt, worker=self.hostname, reason=reason):
+                    message.ack_log_error(log, self.connection_errors)
+                    return
+        log.error("no ticket, dead-lettered: %s", exc)
+        message.reject_log_error(log, self.connection_errors)
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Celery acknowledges what it cannot read; a dead letter can still be looked at."""
         log.error("no ticket, dead-lettered: %s", exc)

@@ -30,6 +30,7 @@ def test_a_whole_service_is_ready(door: FlaskClient) -> None:
     assert (answer.status_code, body["status"]) == (200, "pass")
     assert {name: check["status"] for name, check in body["checks"].items()} == {
         "ledger": "pass",
+        "databases": "pass",
         "broker": "pass",
         "redis": "pass",
     }

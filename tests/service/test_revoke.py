@@ -151,7 +151,7 @@ def test_a_stop_is_not_confirmed_while_anything_is_left(step: str) -> None:
     with life.child(life.hit_after(step, signal.SIGSTOP, life.worker_child(task_id))) as pid:
         eventually(lambda: life.is_frozen(pid))
         transitions.stop(task_id, remark="by a test")
-        assert not revoke.confirm(task_id, 1, task_type="bulk_insert", rows_undone=0)
+        assert not revoke.confirm(task_id, 1, databases=["data"], rows_undone=0)
         assert life.state(task_id) is State.REVOKING
         eventually(lambda: revoke.undo(task_id, 1))
     assert (life.state(task_id), life.in_doubt()) == (State.REVOKED, [])

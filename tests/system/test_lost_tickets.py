@@ -11,7 +11,7 @@ import pytest
 import celery_config
 from cli.stack import Stack
 from tests.system.books import Books
-from tests.system.conftest import Scale
+from tests.system.conftest import Scale, long_only
 from tests.system.patience import until
 from tests.system.processes import away
 from tests.system.service import Service
@@ -39,7 +39,7 @@ def wipe(stack: Stack) -> None:
         shutil.rmtree(stack.layout.server("rabbitmq") / "data")
 
 
-@pytest.mark.parametrize("lose", [purge, delete, wipe])
+@pytest.mark.parametrize("lose", [long_only(purge), delete, wipe])
 def test_every_task_ends_though_rabbitmq_lost_its_tickets(
     lose: Callable[[Stack], None], service: Service, stack: Stack, books: Books, scale: Scale
 ) -> None:

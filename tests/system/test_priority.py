@@ -24,8 +24,8 @@ def test_a_high_task_starts_next_in_a_backlog_of_low_ones(
 ) -> None:
     highs = []
     with away(stack, "data"):
-        lows = service.post_all([{**TINY, "priority": "low"}] * 2000)
-        until(lambda: books.dispatched(lows) == len(lows), "2,000 tickets", within=60)
+        lows = service.post_all([{**TINY, "priority": "low"}] * scale.of(1000, 2000))
+        until(lambda: books.dispatched(lows) == len(lows), f"{len(lows)} tickets", within=60)
     for step in range(1, scale.of(3, 10) + 1):
         until(partial(has_begun, books, lows, step * 100), f"{step * 100} lows are done", within=60)
         highs.append(service.post(**TINY, priority="high"))

@@ -32,19 +32,21 @@ def test_a_stop_gives_its_verdict_while_rabbitmq_is_stopped(
         assert books.in_doubt() == []
 
 
-def test_a_task_posted_while_rabbitmq_is_stopped_runs_when_it_is_back(
+def test_what_runs_is_posted_or_falls_due_while_rabbitmq_is_stopped_is_done(
     service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    running = service.post("slow_insert", {"rows": 1000, "seconds": 6})
+    service.running(running)
     with away(stack, "rabbitmq"):
         posted, took = post_one_of_each(service)
-        stopped = service.post("bulk_insert")
-        assert service.stop(stopped)["verdict"] == "stopped_before_start"
+        due = service.post("bulk_insert", {"rows": 10}, delay=1)
+        until(lambda: books.task(due).state == "queued", "its time has come")
         assert books.states(posted) == {"queued": 3}
     with capsys.disabled():
         print(f"\n  posts without RabbitMQ took {max(took):.2f} s at most")
     assert max(took) < ANSWER_SECONDS
-    books.all_succeeded(posted, within=40)
-    assert {row.attempt for row in books.tasks(posted)} == {1}
+    books.all_succeeded([running, *posted, due], within=40)
+    assert {row.attempt for row in books.tasks([running, *posted, due])} == {1}
 
 
 def test_an_alarm_in_rabbitmq_blocks_nobody_at_the_door(service: Service, stack: Stack, books: Books) -> None:
@@ -66,15 +68,6 @@ def alarmed(stack: Stack) -> Iterator[None]:
         yield
     finally:
         stack.rabbitmqctl("set_disk_free_limit", "200MB")
-
-
-def test_a_running_task_outlives_rabbitmq(service: Service, stack: Stack, books: Books) -> None:
-    task_id = service.post("slow_insert", {"rows": 1000, "seconds": 6})
-    service.running(task_id)
-    with away(stack, "rabbitmq"):
-        assert service.state(task_id) == "running"
-    assert service.succeeded(task_id, within=40)["attempt"] == 1
-    assert books.count() == 1000
 
 
 def test_results_come_from_the_ledger_while_redis_is_stopped(

@@ -37,7 +37,10 @@ def test_verdict_state_and_count_agree_at_every_moment_of_an_insert(
     whole = seconds_of_an_insert(service, books)
     moments: list[Moment] = [partial(insert_for, service, share * whole) for share in SHARES]
     moments += [partial(insert_up_to, service, place, LINGERS) for place in PLACES]
-    moments += [partial(insert_up_to, service, "f10", LINGERS_LONG)]
+    moments += [
+        partial(insert_up_to, service, "f10", LINGERS_LONG),
+        partial(insert_most, service, books, LINGERS_LONG),
+    ]
     if scale.is_long:
         moments += [partial(insert_for, service, share * whole) for share in MORE_SHARES]
         moments += [partial(insert_up_to, service, place, LINGERS_LONG) for place in PLACES]
@@ -110,6 +113,15 @@ def insert_up_to(service: Service, point: str, seconds: float) -> str:
     failpoint.arm(point, f"sleep {seconds}")
     task_id = insert(service)
     failpoint.hit(point)
+    return task_id
+
+
+def insert_most(service: Service, books: Books, seconds: float) -> str:
+    """An insert with many rows to undo, which now listens to nobody for so long."""
+    task_id = insert(service)
+    until(lambda: (books.task(task_id).progress_done or 0) > ROWS / 2, f"half of {task_id}")
+    failpoint.arm("f8", f"sleep {seconds}")
+    failpoint.hit("f8")
     return task_id
 
 

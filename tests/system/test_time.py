@@ -73,16 +73,6 @@ def test_a_stopped_delayed_task_never_starts(service: Service, books: Books) -> 
     assert books.events("claimed", [stopped]) == []
 
 
-def test_a_delay_that_ends_while_rabbitmq_is_away_is_made_up_for(
-    service: Service, stack: Stack, books: Books
-) -> None:
-    with away(stack, "rabbitmq"):
-        task_id = service.post("bulk_insert", {"rows": 10}, delay=1)
-        until(lambda: books.task(task_id).state == "queued", "its time has come")
-        assert service.stop(service.post("bulk_insert", delay=1))["verdict"] == "stopped_before_start"
-    service.succeeded(task_id)
-
-
 def test_a_delay_that_ends_while_the_monitor_is_away_is_made_up_for(
     service: Service, stack: Stack, books: Books
 ) -> None:
