@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import kombu
 import redis
 import requests
 import sqlalchemy
+from amqp.exceptions import NotFound
 from celery import Celery
 
 Probe = Callable[[], None]
@@ -80,16 +82,32 @@ def mail_server(url: str) -> Probe:
 
 
 def worker(broker_url: str, name: str) -> Probe:
-    """Asks a Celery worker on this machine to answer; with its broker away nobody can, and that it runs must do."""
+    """Asks a Celery worker on this machine to answer; with its broker away nobody can, and that it runs must do.
+
+    An answer may get lost on the way; that the worker listens for the question shows as well that it is at work.
+    """
     app = Celery("sluice-cli", broker=broker_url, set_as_current=False)
     app.conf.update(control_queue_durable=True, control_queue_exclusive=False)
     node = f"{name}@{socket.gethostname()}"
 
     def probe() -> None:
-        if why_not(broker(broker_url)) is None and not app.control.ping(destination=[node], timeout=0.5):
+        if why_not(broker(broker_url)) is not None or app.control.ping(destination=[node], timeout=0.5):
+            return
+        if not _listeners(broker_url, f"{node}.celery.pidbox"):
             raise NotReady(f"{node} does not answer")
 
     return probe
+
+
+def _listeners(broker_url: str, queue: str) -> int:
+    """How many consumers a queue has; 0 when it is not there."""
+    options = {"read_timeout": _PATIENCE, "write_timeout": _PATIENCE}
+    with kombu.Connection(broker_url, connect_timeout=_PATIENCE, transport_options=options) as connection:
+        channel: Any = connection.channel()
+        try:
+            return int(channel.queue_declare(queue, passive=True).consumer_count)
+        except NotFound:
+            return 0
 
 
 def page(url: str) -> Probe:
