@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, literal_column, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, literal_column, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
@@ -42,6 +42,9 @@ _TRY_AGAIN = frozenset({1205, 1213})
 #: No connection, connection lost, too many connections, shutting down, read-only.
 _AWAY = frozenset({1040, 1053, 1077, 1079, 1129, 1203, 1226, 1290, 1836, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
 
+#: Seconds for which a process may leave the ledger waiting in the middle of a transaction: less than its fellows wait.
+SILENCE_SECONDS = 5
+
 
 class UnknownDatabase(Exception):
     """No business database has that name; DATA_DATABASES names them."""
@@ -51,6 +54,7 @@ class Unavailable(Exception):
     """The database cannot be reached, or did not answer in time."""
 
 
+_LEDGER = "ledger"
 _engines: dict[str, Engine] = {}
 _patience_seconds = 10.0
 #: Counting a big table takes its time, also at the door.
@@ -66,7 +70,7 @@ def be_patient(seconds: float) -> None:
 
 def ledger() -> Engine:
     """The ledger's database."""
-    return _engine("ledger", settings().ledger_database_url.get_secret_value(), _patience_seconds)
+    return _engine(_LEDGER, settings().ledger_database_url.get_secret_value(), _patience_seconds)
 
 
 def data(name: str = DATA) -> Engine:
@@ -89,20 +93,30 @@ def data_url(name: str) -> str:
 def _engine(name: str, url: str, patience_seconds: float) -> Engine:
     engine = _engines.get(name)
     if engine is None:
-        engine = _engines.setdefault(
-            name,
-            create_engine(
-                url,
-                isolation_level="READ COMMITTED",
-                pool_size=8,
-                max_overflow=64,
-                pool_timeout=patience_seconds,
-                pool_pre_ping=True,
-                hide_parameters=True,
-                connect_args=_connecting(url, patience_seconds),
-            ),
+        engine = create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_size=8,
+            max_overflow=64,
+            pool_timeout=patience_seconds,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=_connecting(url, patience_seconds),
         )
+        if name == _LEDGER:
+            event.listen(engine, "connect", _do_not_sit_on_rows)
+        engine = _engines.setdefault(name, engine)
     return engine
+
+
+def _do_not_sit_on_rows(connection: Any, record: Any) -> None:
+    """A process that freezes inside a transaction holds the row of its task: nobody could stop the task, or take it
+    back. The server ends the transaction of who says nothing for so long."""
+    mariadb = "MariaDB" in connection.get_server_info()
+    # MySQL counts the silence between transactions too. That costs a new connection now and then.
+    limit = "idle_transaction_timeout" if mariadb else "wait_timeout"
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION {limit}={SILENCE_SECONDS}")
 
 
 def _connecting(url: str, patience_seconds: float) -> dict[str, Any]:

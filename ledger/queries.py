@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, literal_column, select
+from sqlalchemy import Row, Select, func, literal_column, select
 
-from ledger import db
+from ledger import db, tickets
 from ledger.db import earlier
 from ledger.models import counters, events, tasks
 from ledger.states import State
+from ledger.tickets import Ticket
 
 NOW = db.NOW
 
@@ -117,6 +118,35 @@ def waiting_by_queue(settled_seconds: float) -> dict[str, int]:
             .group_by(tasks.c.queue)
         )
         return {row[0]: row[1] for row in rows}
+
+
+def undispatched(older_than_seconds: float, limit: int = 500) -> list[Ticket]:
+    """Queued tasks for which no ticket was confirmed."""
+    return _tickets(
+        select(*tickets.COLUMNS)
+        .where(
+            tasks.c.state == State.QUEUED,
+            tasks.c.dispatched_at.is_(None),
+            tasks.c.updated_at < earlier(older_than_seconds),
+        )
+        .order_by(tasks.c.id)
+        .limit(limit)
+    )
+
+
+def oldest_dispatched(queue: str, limit: int) -> list[Ticket]:
+    """The tasks of a queue that have waited longest since their ticket was confirmed."""
+    return _tickets(
+        select(*tickets.COLUMNS)
+        .where(tasks.c.state == State.QUEUED, tasks.c.queue == queue, tasks.c.dispatched_at.is_not(None))
+        .order_by(tasks.c.dispatched_at)
+        .limit(limit)
+    )
+
+
+def _tickets(statement: Select[Any]) -> list[Ticket]:
+    with db.reading() as connection:
+        return [tickets.of(row) for row in connection.execute(statement)]
 
 
 def task(task_id: str) -> Row[Any] | None:

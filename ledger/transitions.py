@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db
-from ledger.db import earlier, later
+from ledger import db, tickets
+from ledger.db import later
 from ledger.models import events, tasks
 from ledger.states import MOVES, WAITING, State
+from ledger.tickets import Ticket
 
 NOW = db.NOW
 
@@ -43,17 +44,6 @@ class NewTask:
     @property
     def state(self) -> State:
         return State.SCHEDULED if self.delay_seconds > 0 or self.run_at else State.QUEUED
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """What the broker carries: which attempt of which task may start, and where."""
-
-    task_id: str
-    attempt: int
-    task_type: str
-    queue: str
-    timeout_seconds: int
 
 
 @dataclass(frozen=True)
@@ -180,9 +170,7 @@ def renew(
     task_id: str, attempt: int, *, lease_seconds: float, done: int | None = None, total: int | None = None
 ) -> bool:
     """Keep the lease and tell the progress. A loss means: stopped, or taken over; do nothing more for this task."""
-    values: dict[str, Any] = {"lease_until": later(lease_seconds)}
-    if done is not None:
-        values |= {"progress_done": done, "progress_total": total}
+    values: dict[str, Any] = {"lease_until": later(lease_seconds), **_progress(done, total)}
     with db.transaction() as connection:
         result = connection.execute(
             update(tasks)
@@ -223,19 +211,38 @@ def join(task_id: str, attempt: int, database: str) -> bool:
     return db.transact(work)
 
 
-def decide(task_id: str, attempt: int, *, databases: Sequence[str], result: Any) -> bool:
+def decide(
+    task_id: str,
+    attempt: int,
+    *,
+    databases: Sequence[str],
+    result: Any,
+    done: int | None = None,
+    total: int | None = None,
+) -> bool:
     """THE decision of two-phase commit. A loss means that nothing of this attempt may ever become true."""
-    return _won(
-        "decided", task_id, attempt=attempt, values={"participants": list(databases), "result": result}
-    )
+    values = {"participants": list(databases), "result": result, **_progress(done, total)}
+    return _won("decided", task_id, attempt=attempt, values=values)
 
 
-def finish(task_id: str, attempt: int, *, result: Any = None, keep_result: bool = False) -> bool:
+def finish(
+    task_id: str,
+    attempt: int,
+    *,
+    result: Any = None,
+    keep_result: bool = False,
+    done: int | None = None,
+    total: int | None = None,
+) -> bool:
     """Success. `keep_result` leaves what the decision recorded."""
-    values: dict[str, Any] = {"error": None, "lease_until": None, "finished_at": NOW}
+    values: dict[str, Any] = {"error": None, "lease_until": None, "finished_at": NOW, **_progress(done, total)}
     if not keep_result:
         values["result"] = result
     return _won("finished", task_id, attempt=attempt, values=values)
+
+
+def _progress(done: int | None, total: int | None) -> dict[str, int | None]:
+    return {} if done is None else {"progress_done": done, "progress_total": total}
 
 
 def retry(
@@ -328,7 +335,7 @@ def release_due(limit: int = 500) -> list[Ticket]:
 
     def work(connection: Connection) -> list[Ticket]:
         waiting = (
-            select(*_TICKET_COLUMNS, tasks.c.state)
+            select(*tickets.COLUMNS, tasks.c.state)
             .where(tasks.c.state.in_([State.SCHEDULED, State.RETRYING]), tasks.c.due_at <= NOW)
             .order_by(tasks.c.due_at)
             .limit(limit)
@@ -349,39 +356,15 @@ def release_due(limit: int = 500) -> list[Ticket]:
                 for row in rows
             ],
         )
-        return [_ticket_of(row) for row in rows]
+        return [tickets.of(row) for row in rows]
 
     return db.transact(work)
 
 
-def undispatched(older_than_seconds: float, limit: int = 500) -> list[Ticket]:
-    """Queued tasks for which no ticket was confirmed."""
-    return _tickets(
-        select(*_TICKET_COLUMNS)
-        .where(
-            tasks.c.state == State.QUEUED,
-            tasks.c.dispatched_at.is_(None),
-            tasks.c.updated_at < earlier(older_than_seconds),
-        )
-        .order_by(tasks.c.id)
-        .limit(limit)
-    )
-
-
-def oldest_dispatched(queue: str, limit: int) -> list[Ticket]:
-    """The tasks of a queue that have waited longest since their ticket was confirmed."""
-    return _tickets(
-        select(*_TICKET_COLUMNS)
-        .where(tasks.c.state == State.QUEUED, tasks.c.queue == queue, tasks.c.dispatched_at.is_not(None))
-        .order_by(tasks.c.dispatched_at)
-        .limit(limit)
-    )
-
-
-def mark_dispatched(tickets: Sequence[Ticket]) -> None:
+def mark_dispatched(sent: Sequence[Ticket]) -> None:
     """The broker has these tickets. A task that moved on meanwhile is left alone."""
     by_attempt: dict[int, list[str]] = {}
-    for ticket in tickets:
+    for ticket in sent:
         by_attempt.setdefault(ticket.attempt, []).append(ticket.task_id)
 
     def work(connection: Connection) -> None:
@@ -501,8 +484,6 @@ def _count(connection: Connection, name: str, by: int) -> None:
     )
 
 
-_TICKET_COLUMNS = (tasks.c.id, tasks.c.attempt, tasks.c.task_type, tasks.c.queue, tasks.c.timeout_seconds)
-
 #: What a task loses when its attempt ends and another is to come.
 _LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None}
 
@@ -514,13 +495,3 @@ _NOT_BOUND = or_(tasks.c.state != State.COMMITTING, func.json_length(tasks.c.par
 
 def _may_fail(expired_only: bool) -> ColumnElement[bool]:
     return and_(_NOT_BOUND, _EXPIRED) if expired_only else _NOT_BOUND
-
-
-def _tickets(statement: Select[Any]) -> list[Ticket]:
-    with db.reading() as connection:
-        return [_ticket_of(row) for row in connection.execute(statement)]
-
-
-def _ticket_of(row: Any) -> Ticket:
-    return Ticket(row.id, row.attempt + 1, row.task_type, row.queue, row.timeout_seconds)
-

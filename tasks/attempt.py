@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from sqlalchemy import Connection
 
@@ -55,6 +55,13 @@ class Participant(Protocol):
         """Leave nothing behind."""
 
 
+class Progress(TypedDict):
+    """Both None as long as nothing was told."""
+
+    done: int | None
+    total: int | None
+
+
 class Attempt:
     """One attempt. `task_id` is the task's id, `number` counts the attempts from 1."""
 
@@ -96,8 +103,7 @@ class Attempt:
             self.task_id,
             self.number,
             lease_seconds=settings().lease_seconds,
-            done=self.done or None,
-            total=self.total,
+            **self.progressed,
         )
         if not kept:
             self.interrupt(self._loss())
@@ -136,6 +142,11 @@ class Attempt:
     def join(self, participant: Participant) -> None:
         """Let an effect outside a database share the task's decision."""
         self.effects.append(participant)
+
+    @property
+    def progressed(self) -> Progress:
+        """How far it is, as the ledger takes it."""
+        return {"done": self.done or None, "total": self.total}
 
     @property
     def rows(self) -> int:

@@ -22,7 +22,7 @@ from kombu import Connection
 
 import celery_config
 from ledger import transitions
-from ledger.transitions import Ticket
+from ledger.tickets import Ticket
 from settings import settings
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@
       │
     finish, keep a copy of the result in Redis, acknowledge the ticket
 
-When things fail: a child that dies at any point leaves the row to its parent (`worker_lost`), and if that dies too, to
+When things fail: a child that dies at any point leaves the row to its parent (`tasks.parent`), and if that dies too, to
 the lease. An unprepared branch dies with its connection; a prepared one is settled by the monitor as the row says.
 """
 
@@ -239,7 +239,9 @@ def _succeed(attempt: Attempt, result: Any) -> None:
             return
         failpoints.reach("f12")
     won = _insist(
-        attempt, lambda: transitions.finish(attempt.task_id, attempt.number, result=result), {State.SUCCEEDED}
+        attempt,
+        lambda: transitions.finish(attempt.task_id, attempt.number, result=result, **attempt.progressed),
+        {State.SUCCEEDED},
     )
     if won:
         failpoints.reach("f14")
@@ -250,9 +252,8 @@ def _succeed(attempt: Attempt, result: Any) -> None:
 
 
 def _decide(attempt: Attempt, result: Any) -> bool:
-    return transitions.decide(
-        attempt.task_id, attempt.number, databases=sorted(attempt.branches), result=result
-    )
+    databases = sorted(attempt.branches)
+    return transitions.decide(attempt.task_id, attempt.number, databases=databases, result=result, **attempt.progressed)
 
 
 def _commit(attempt: Attempt) -> bool:
@@ -321,18 +322,16 @@ def _confirm_stop(attempt: Attempt) -> None:
         while not _confirmed(attempt) and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
         logger.info("%s stopped", attempt.claim.task_type, extra={"action": "task_stopped"})
-    except db.Unavailable:
-        logger.warning("the ledger does not answer, leaving the stop to the monitor")
+    except xa.OUT_OF_REACH as error:
+        logger.warning("a database does not answer, leaving the stop to the monitor: %s", error)
 
 
 def _confirmed(attempt: Attempt) -> bool:
-    confirmed = revoke.confirm(
-        attempt.task_id,
-        attempt.number,
-        databases=sorted(attempt.branches),
-        rows_undone=attempt.rows,
-    )
-    return confirmed or queries.state(attempt.task_id) is not State.REVOKING
+    """Wherever an attempt of the task was: an earlier one's work may still be being undone."""
+    row = queries.standing(attempt.task_id)
+    if row is None or row.state is not State.REVOKING:
+        return True
+    return revoke.confirm(attempt.task_id, attempt.number, databases=row.participants, rows_undone=attempt.rows)
 
 
 def _insist(attempt: Attempt, verb: Callable[[], bool], reached: Collection[State]) -> bool | None:
@@ -353,54 +352,3 @@ def _insist(attempt: Attempt, verb: Callable[[], bool], reached: Collection[Stat
             if time.monotonic() > until:
                 return None
             time.sleep(_PAUSE_SECONDS)
-
-
-# --- for an attempt that cannot speak any more ---------------------------------------------------------------------
-
-
-def worker_lost(task_id: str, number: int, reason: str) -> None:
-    """A worker's parent saw the child die that had this attempt. It keeps no connection, which a fork could inherit."""
-    _act_for(task_id, number, failure.silent("WorkerLost", f"the worker process died: {reason}"))
-
-
-def timed_out(task_id: str, number: int, seconds: float) -> None:
-    """A worker's parent ended a child that did not heed the task's timeout."""
-    _act_for(task_id, number, failure.silent("TimeoutError", f"was ended after {seconds:g} s"))
-
-
-def refused(task_id: str, number: int, *, worker: str, reason: str) -> bool:
-    """A worker cannot do this type: the attempt fails, so that the task says why it waits. False for no waiting task's
-    ticket."""
-    with log.about(task_id, number):
-        try:
-            claim = transitions.claim(task_id, number, worker=worker, lease_seconds=settings().lease_seconds)
-        except db.Unavailable:
-            return False
-        finally:
-            db.ledger().dispose()
-    if claim is not None:
-        _act_for(task_id, number, failure.silent("UnknownTaskType", reason))
-    return claim is not None
-
-
-def _act_for(task_id: str, number: int, error: dict[str, Any]) -> None:
-    with log.about(task_id, number):
-        try:
-            row = queries.standing(task_id)
-            if row is None or row.attempt != number:
-                return
-            won = failure.settle(
-                task_id=task_id,
-                attempt=number,
-                task_type=row.task_type,
-                retries=row.retries,
-                max_retries=row.max_retries,
-                error=error,
-            )
-            logger.warning(
-                "%s: %s", row.task_type, error["message"], extra={"action": "worker_lost", "won": won}
-            )
-        except db.Unavailable:
-            logger.warning("the ledger does not answer, leaving a dead attempt to its lease")
-        finally:
-            db.ledger().dispose()

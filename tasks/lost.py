@@ -15,7 +15,7 @@ from kombu import Connection
 
 import celery_config
 from ledger import queries, transitions
-from ledger.transitions import Ticket
+from ledger.tickets import Ticket
 from settings import settings
 from tasks import dispatch
 from tasks.dispatch import BrokerUnavailable, Publisher
@@ -48,7 +48,7 @@ class Scan:
         return resent
 
     def _resend(self, publisher: Publisher, queue: str, number: int) -> int:
-        tickets = transitions.oldest_dispatched(queue, min(number, MOST_AT_ONCE))
+        tickets = queries.oldest_dispatched(queue, min(number, MOST_AT_ONCE))
         sent = dispatch.dispatch(publisher, tickets)
         transitions.count("redispatched", sent)
         for ticket in tickets:

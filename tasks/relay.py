@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 
 from ledger import db
-from ledger.transitions import Ticket
+from ledger.tickets import Ticket
 from tasks import dispatch
 from tasks.dispatch import BATCH, BrokerUnavailable, Publisher
 

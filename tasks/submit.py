@@ -14,7 +14,8 @@ import celery_config
 import failpoints
 from ledger import transitions
 from ledger.states import State
-from ledger.transitions import NewTask, Ticket
+from ledger.tickets import Ticket
+from ledger.transitions import NewTask
 from tasks import catalog, relay
 
 #: Bounds of what a client may ask for.

@@ -8,16 +8,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Engine, func, select, text, update
 
 import celery_config
+import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.models import events, tasks
 from ledger.states import State
-from ledger.transitions import Claim, NewTask, Ticket
+from ledger.tickets import Ticket
+from ledger.transitions import Claim, NewTask
 from tasks import catalog, heartbeat, lifecycle, resolve
 from tasks.types import dataset
 from tests.conftest import eventually
@@ -76,6 +79,10 @@ def work(task_id: str, number: int = 1) -> None:
         signal.signal(heartbeat.SIGNAL, before)
 
 
+#: The exit code of a child that left before it was done, because it was told to.
+LEFT = 3
+
+
 @contextmanager
 def child(act: Callable[[], None]) -> Iterator[int]:
     """A forked process that does something; its pid. It does not outlive the block."""
@@ -85,6 +92,8 @@ def child(act: Callable[[], None]) -> Iterator[int]:
         try:
             act()
             code = 0
+        except SystemExit:
+            code = LEFT
         finally:
             os._exit(code)
     try:
@@ -97,12 +106,44 @@ def child(act: Callable[[], None]) -> Iterator[int]:
 
 def worker_child(task_id: str, number: int = 1) -> Callable[[], None]:
     """For `child`: do the ticket's work as a worker's child does, signals included."""
+    return worker_child_of([(task_id, number)])
+
+
+def worker_child_of(tickets: Sequence[tuple[str, int]]) -> Callable[[], None]:
+    """For `child`: do the work of some tickets, one after the other."""
 
     def act() -> None:
         lifecycle.install()
-        lifecycle.run(task_id, number, worker=WORKER)
+        for task_id, number in tickets:
+            lifecycle.run(task_id, number, worker=WORKER)
 
     return act
+
+
+def losing_the_ledger(while_there: Path, act: Callable[[], None]) -> Callable[[], None]:
+    """For `child`: the same, but it cannot reach the ledger while a file is there; `has_missed_it` tells of a try."""
+
+    def acting() -> None:
+        reach = db.ledger
+
+        def reach_unless_cut_off() -> Engine:
+            if while_there.exists():
+                _missed(while_there).touch()
+                raise db.Unavailable("a test has cut the line")
+            return reach()
+
+        db.ledger = reach_unless_cut_off
+        act()
+
+    return acting
+
+
+def has_missed_it(while_there: Path) -> bool:
+    return _missed(while_there).exists()
+
+
+def _missed(while_there: Path) -> Path:
+    return while_there.with_suffix(".missed")
 
 
 def obliging_worker() -> None:
@@ -125,13 +166,16 @@ STEPS: dict[str, tuple[Any, str]] = {
     "commit": (xa.Branch, "commit"),
     "finish": (transitions, "finish"),
 }
+#: What comes before them: a ticket is here, its task is not claimed.
+TICKET = "ticket"
+PLACES: dict[str, tuple[Any, str]] = {TICKET: (failpoints, "reach")} | STEPS
 BEFORE_DECISION = ("claim", "start", "progress", "prepare")
 AFTER_DECISION = ("decide", "commit", "finish")
 
 
 def hit_after(step: str, number: signal.Signals, act: Callable[[], None]) -> Callable[[], None]:
-    """For `child`: the same, but it gets a signal (SIGKILL, SIGSTOP) right after a step."""
-    where, name = STEPS[step]
+    """For `child`: the same, but it gets a signal (SIGKILL, SIGSTOP, SIGQUIT) right after a step."""
+    where, name = PLACES[step]
 
     def acting() -> None:
         original = getattr(where, name)
@@ -237,8 +281,9 @@ def marked_rows(task_id: str) -> int:
     return xa.remaining_rows(task_id, db.DATA)
 
 
-def in_doubt() -> list[xa.BranchId]:
-    return [branch for name in db.data_names() for branch in xa.recover(name)]
+def in_doubt(*databases: str) -> list[xa.BranchId]:
+    """Our prepared branches, on all databases unless some are named."""
+    return [branch for name in databases or db.data_names() for branch in xa.recover(name)]
 
 
 def everything() -> tuple[Sequence[Any], Sequence[Any], int]:

@@ -69,6 +69,14 @@ def long_statement(attempt: Attempt, parameters: Nothing) -> None:
     connection.execute(text(f"SELECT SLEEP({LONG})"))
 
 
+@task_type("test_undeclared", worker="data", parameters=Nothing)
+def undeclared(attempt: Attempt, parameters: Nothing) -> dict[str, Any]:
+    """Write a row without having said that this type writes any."""
+    attempt.database().execute(text("INSERT INTO data (field1) VALUES ('undeclared')"))
+    attempt.progress(1, 1)
+    return {}
+
+
 @task_type("test_headstrong", worker="data", parameters=Nothing, transactional=True)
 def headstrong(attempt: Attempt, parameters: Nothing) -> dict[str, Any]:
     """Write a row, and when the branch does not begin, just try again."""

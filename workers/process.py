@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from typing import Any
 
@@ -14,9 +15,9 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 
 import celery_config
-from ledger import db
+from ledger import db, fitness, schema
 from settings import settings
-from tasks import catalog, lifecycle
+from tasks import catalog, lifecycle, parent
 from tasks import log as task_log
 from workers import children
 from workers.drain import Drain
@@ -103,11 +104,11 @@ class LeanConsumer(Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A type that only a newer door knows yet: the attempt fails, and is tried again when the wait is over. What is
-        no ticket for a waiting task is dead-lettered."""
-        match message.headers, body:
+        no ticket for a waiting task is dead-lettered. Celery gives no body here: it leaves that to the children."""
+        match message.headers, message.payload:
             case {"id": str(task_id), "task": str(name)}, [[int(attempt)], *_]:
                 reason = f"worker {self.hostname} knows no task type {name!r}; restart it with the code that does"
-                if lifecycle.refused(task_id, attempt, worker=self.hostname, reason=reason):
+                if parent.refused(task_id, attempt, worker=self.hostname, reason=reason):
                     message.ack_log_error(log, self.connection_errors)
                     return
         log.error("no ticket, dead-lettered: %s", exc)
@@ -124,6 +125,7 @@ class Specialised(Worker):
 
     kind = ""
     pool: Any
+    drain: Drain | None = None
 
     def __init__(self, app: Celery | None = None, hostname: str | None = None, **options: Any) -> None:
         super().__init__(
@@ -152,13 +154,18 @@ class Specialised(Worker):
         super().install_platform_tweaks(worker)
         # Whatever the parent asks the ledger, all its children wait for.
         db.be_patient(PATIENCE_SECONDS)
+        fitness.tell(each.name for each in schema.databases())
         self.drain = Drain(self, grace_seconds=settings().shutdown_grace_seconds)
         self.drain.listen()
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        if self.pool is not None and self.pool._pool is not None:
+        if self.drain is not None and self.pool is not None and self.pool._pool is not None:
             self.drain.run()
         super().stop(in_sighandler, exitcode)
+        if self.drain is not None and self.drain.phase_ends is not None:
+            # What the interpreter would tidy up now may hang on a server that hangs, and nobody needs it any more.
+            logging.shutdown()
+            os._exit(os.EX_OK if exitcode is None else exitcode)
 
 
 @signals.setup_logging.connect

@@ -24,7 +24,7 @@ from celery.exceptions import InvalidTaskError, Terminated, TimeLimitExceeded, W
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from tasks import lifecycle
+from tasks import parent
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ class Settled(Request):
     def _tell_ledger(self, error: BaseException) -> None:
         match error:
             case WorkerLostError():
-                lifecycle.worker_lost(self.id, self.attempt, str(error))
+                parent.worker_lost(self.id, self.attempt, str(error))
             case TimeLimitExceeded():
                 # Dead before the ledger knows: the next attempt must not meet this one's locks.
                 _kill(self.worker_pid)
-                lifecycle.timed_out(self.id, self.attempt, self.time_limits[0])
+                parent.timed_out(self.id, self.attempt, self.time_limits[0])
             case SystemExit() | Terminated():
                 log.debug("its child was told to leave", extra={"task_id": self.id})
             case _:

@@ -19,7 +19,7 @@ from kombu import Connection
 
 import celery_config
 from cli.stack import Stack
-from ledger.transitions import Ticket
+from ledger.tickets import Ticket
 from tasks import dispatch
 from tests.conftest import CHECKOUT, eventually
 from tests.system.processes import children, is_alive
@@ -82,6 +82,11 @@ class Hands:
                 worker.wait()
 
     # What they do
+
+    def hang(self) -> None:
+        """Wait until a worker's event loop stands still, which it then does for longer than any grace."""
+        self.record.with_name(f"{self.record.name}.hang").touch()
+        self.await_("hangs")
 
     def recorded(self, what: str = "", task: str = "") -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.record.read_text().splitlines()]

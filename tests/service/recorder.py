@@ -5,6 +5,7 @@ Everything of the worker is real but the ledger: `celery -A tests.service.record
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from tasks import lifecycle
+from tasks import lifecycle, parent
 from workers import priority, process
 
 _file = os.open(os.environ["RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -65,6 +66,14 @@ def deaf(seconds: float) -> None:
 VERBS = {"sleep": time.sleep, "deaf": deaf}
 
 
+def hang(pull: priority.Pull) -> None:
+    """The worker's event loop stands still, once a test asks for it."""
+    if os.path.exists(f"{os.environ['RECORD']}.hang"):
+        record("hangs", "")
+        time.sleep(60)
+    fill(pull)
+
+
 def worker_lost(task_id: str, number: int, reason: str) -> None:
     record("lost", task_id, reason=reason)
 
@@ -73,9 +82,14 @@ def timed_out(task_id: str, number: int, seconds: float) -> None:
     record("timed out", task_id, seconds=seconds)
 
 
-for each in (install, run, worker_lost, timed_out):
-    setattr(lifecycle, each.__name__, each)
+for room, each in ((lifecycle, install), (lifecycle, run), (parent, worker_lost), (parent, timed_out)):
+    setattr(room, each.__name__, each)
+fill = priority.Pull.fill
+priority.Pull.fill = hang  # type: ignore[assignment, method-assign]
 if "LOOK_SECONDS" in os.environ:
     priority.LOOK_SECONDS = float(os.environ["LOOK_SECONDS"])
+
+if "HANG_AT_EXIT" in os.environ:
+    atexit.register(time.sleep, 60)
 
 app = process.build("data")

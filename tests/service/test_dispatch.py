@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cli.stack import Stack
-from ledger import transitions
+from ledger import queries, transitions
+from ledger.tickets import Ticket
 from tasks import dispatch
 from tasks.dispatch import BATCH, BrokerUnavailable, Publisher
 from tests import broker, life, task_types  # noqa: F401  registers the types
@@ -26,11 +27,11 @@ def publisher(servers: Stack) -> Iterator[Publisher]:
     publisher.close()
 
 
-def accept(number: int, **more: Any) -> list[transitions.Ticket]:
+def accept(number: int, **more: Any) -> list[Ticket]:
     transitions.accept([life.new(**more) for _ in range(number)])
     return [
         each
-        for each in transitions.undispatched(-1, limit=10_000)
+        for each in queries.undispatched(-1, limit=10_000)
         if each.queue.endswith(more.get("priority", ""))
     ]
 
@@ -50,7 +51,7 @@ def test_a_ticket_arrives_in_its_queue_and_is_marked(publisher: Publisher) -> No
 def test_more_tickets_than_a_batch_arrive_all_in_order(publisher: Publisher) -> None:
     tickets = accept(2 * BATCH + 50)
     assert dispatch.dispatch(publisher, tickets) == len(tickets)
-    assert transitions.undispatched(-1) == []
+    assert queries.undispatched(-1) == []
     arrived = [message.headers["id"] for message in broker.take("data.normal", len(tickets) + 1)]
     assert arrived == [ticket.task_id for ticket in tickets]
 
@@ -60,7 +61,7 @@ def test_a_ticket_without_a_queue_is_not_marked_and_arrives_later(publisher: Pub
     publisher.send([])
     broker.delete("data.low")
     assert dispatch.dispatch(publisher, [kept, lost]) == 1
-    assert [ticket.task_id for ticket in transitions.undispatched(-1)] == [lost.task_id]
+    assert [ticket.task_id for ticket in queries.undispatched(-1)] == [lost.task_id]
     assert dispatch.dispatch(publisher, [lost]) == 1, "the queue was declared again"
     assert broker.depth("data.low") == 1
 
@@ -72,7 +73,7 @@ def test_a_broker_that_is_away_is_told_at_once(publisher: Publisher, configured:
     with pytest.raises(BrokerUnavailable):
         dispatch.dispatch(publisher, tickets)
     assert time.monotonic() - began < dispatch.CONNECT_SECONDS + 1
-    assert transitions.undispatched(-1) == tickets
+    assert queries.undispatched(-1) == tickets
 
 
 def test_a_wrong_password_is_a_broker_that_is_away(configured: Callable[..., None], servers: Stack) -> None:
@@ -104,5 +105,5 @@ def test_a_frozen_broker_is_not_waited_for_long(
         assert time.monotonic() - began < 8
     finally:
         servers.kill("rabbitmq", signal.SIGCONT)
-    assert transitions.undispatched(-1) == tickets[1:]
+    assert queries.undispatched(-1) == tickets[1:]
     assert eventually(lambda: dispatch.dispatch(publisher, tickets[1:])) == 1

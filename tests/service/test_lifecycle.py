@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ledger import db, transitions, xa
+from ledger import db, queries, transitions, xa
 from ledger.states import State
-from tasks import heartbeat, lifecycle, resolve, results, revoke
+from tasks import heartbeat, lifecycle, parent, resolve, results, revoke
 from tasks.attempt import Attempt, LeaseLost, Stopped
 from tasks.revoke import Verdict
 from tests import life, task_types
@@ -139,6 +140,21 @@ def test_a_branch_that_did_not_begin_never_takes_rows(monkeypatch: pytest.Monkey
     assert life.rows() == 0
 
 
+def test_a_task_whose_older_attempt_is_still_being_undone_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xa, "LOCK_WAIT_SECONDS", 0)
+    task_id = insert(max_retries=0)
+    with db.data().connect() as older:
+        older.exec_driver_sql("SELECT GET_LOCK(%s, 0)", (xa.lock_name(task_id, db.DATA),))
+        life.work(task_id)
+        older.invalidate()
+    row = life.task(task_id)
+    assert (row.state, row.retries, row.error, life.rows()) == ("queued", 0, None, 0)
+    assert "an earlier attempt's work is still being undone" in life.remarks(task_id)
+    eventually(lambda: xa.is_undone(task_id, db.DATA))
+    life.work(task_id, 2)
+    assert (life.state(task_id), life.rows()) == (State.SUCCEEDED, ROWS)
+
+
 # --- effects outside databases -------------------------------------------------------------------------------------
 
 
@@ -222,6 +238,51 @@ def test_an_unknown_decision_is_left_to_the_monitor(applied: bool, monkeypatch: 
     life.rounds_until(lambda: (life.state(task_id), life.rows(), life.in_doubt()) == expected)
 
 
+def test_a_timeout_is_kept_without_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*_: Any, **__: Any) -> Any:
+        raise db.Unavailable("a test has cut the line")
+
+    monkeypatch.setattr(queries, "standing", cut_off)
+    monkeypatch.setattr(transitions, "renew", cut_off)
+    task_id = life.accept("test_busy", timeout_seconds=1)
+    began = time.monotonic()
+    life.work(task_id)
+    assert time.monotonic() - began < task_types.LONG / 2
+    assert life.task(task_id).error["message"] == "took longer than 1 s"
+
+
+@pytest.fixture
+def _short_lease(configured: Callable[..., None]) -> None:
+    configured(SLUICE_LEASE_SECONDS=1)
+
+
+@pytest.mark.usefixtures("_short_lease")
+def test_an_attempt_that_nobody_took_over_outlives_its_lease(tmp_path: Path) -> None:
+    task_id, cut = life.accept("test_busy"), tmp_path / "cut"
+    with life.child(life.losing_the_ledger(cut, life.worker_child(task_id))):
+        eventually(lambda: life.state(task_id) is State.RUNNING)
+        cut.touch()
+        eventually(queries.expired_leases, what="its lease has run out")
+        cut.unlink()
+        eventually(lambda: not queries.expired_leases(), what="it has renewed its lease")
+    assert life.names_of_events(task_id) == ["accepted", "claimed"]
+
+
+@pytest.mark.usefixtures("_short_lease")
+@pytest.mark.parametrize("task_type", ["test_busy", "test_long_statement"])
+def test_an_attempt_that_was_taken_over_meanwhile_changes_nothing(task_type: str, tmp_path: Path) -> None:
+    task_id, cut = life.accept(task_type), tmp_path / "cut"
+    with life.child(life.losing_the_ledger(cut, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.state(task_id) is State.RUNNING)
+        cut.touch()
+        eventually(resolve.expire_leases, what="its lease has run out")
+        before = life.everything()
+        cut.unlink()
+        assert life.end_of(pid) == 0
+    assert life.everything() == before
+    assert (life.state(task_id), life.in_doubt()) == (State.RETRYING, [])
+
+
 # --- a child that dies ---------------------------------------------------------------------------------------------
 
 
@@ -245,7 +306,7 @@ def test_a_child_that_dies_at_any_step_leaves_all_rows_once(step: str, told: boo
     task_id = insert()
     kill_after(step, task_id)
     if told:
-        lifecycle.worker_lost(task_id, 1, "signal 9")
+        parent.worker_lost(task_id, 1, "signal 9")
     bring_to_its_end(task_id)
     assert (life.state(task_id), life.rows(), life.in_doubt()) == (State.SUCCEEDED, ROWS, [])
     assert life.task(task_id).attempt == (1 if step in AFTER_DECISION else 2)
@@ -275,7 +336,7 @@ def test_a_death_between_two_databases_leaves_both_alike(step: str, told: bool) 
     kill_after(step, task_id)
     assert len(life.in_doubt()) == {"prepare": 1, "decide": 2, "commit": 1}.get(step, 0)
     if told:
-        lifecycle.worker_lost(task_id, 1, "signal 9")
+        parent.worker_lost(task_id, 1, "signal 9")
     bring_to_its_end(task_id)
     assert (life.state(task_id), life.rows("data"), life.rows("archive")) == (State.SUCCEEDED, ROWS, ROWS)
     assert life.task(task_id).attempt == (1 if step in AFTER_DECISION else 2)
@@ -297,7 +358,7 @@ def test_a_task_that_kills_its_workers_fails_with_the_reason() -> None:
     for number in (1, 2):
         with life.child(life.hit_after("claim", signal.SIGKILL, life.worker_child(task_id, number))) as pid:
             life.end_of(pid)
-        lifecycle.worker_lost(task_id, number, "signal 9 (SIGKILL)")
+        parent.worker_lost(task_id, number, "signal 9 (SIGKILL)")
         if number == 1:
             life.release(task_id)
     row = life.task(task_id)
@@ -308,7 +369,7 @@ def test_a_task_that_kills_its_workers_fails_with_the_reason() -> None:
 def test_a_hard_limit_counts_as_a_failed_attempt() -> None:
     task_id = life.accept("test_quick")
     life.claim(task_id)
-    lifecycle.timed_out(task_id, 1, 615)
+    parent.timed_out(task_id, 1, 615)
     assert life.task(task_id).error["message"] == "was ended after 615 s"
     assert life.state(task_id) is State.RETRYING
 
@@ -319,8 +380,8 @@ def test_a_late_word_of_a_death_touches_no_other_attempt() -> None:
     transitions.hand_back(task_id, 1, remark="")
     life.claim(task_id, 2)
     before = life.everything()
-    lifecycle.worker_lost(task_id, 1, "signal 9")
-    lifecycle.worker_lost("019aa5c0-0000-7000-8000-000000000001", 1, "signal 9")
+    parent.worker_lost(task_id, 1, "signal 9")
+    parent.worker_lost("019aa5c0-0000-7000-8000-000000000001", 1, "signal 9")
     assert life.everything() == before
 
 
@@ -351,17 +412,44 @@ def test_a_lease_is_kept_while_the_handler_is_busy(configured: Callable[..., Non
         assert resolve.expire_leases() == 0
 
 
-def test_a_lost_lease_ends_the_handler() -> None:
+@pytest.mark.parametrize("lost", [{"attempt": 2}, {"state": State.RETRYING}], ids=["taken", "taken back"])
+def test_a_lost_lease_ends_the_handler(lost: dict[str, Any], configured: Callable[..., None]) -> None:
+    configured(SLUICE_LEASE_SECONDS=60)
     task_id = life.accept("test_busy")
     with life.child(life.worker_child(task_id)) as pid:
         eventually(lambda: life.state(task_id) is State.RUNNING)
-        life.put(task_id, attempt=2)
+        life.put(task_id, **lost)
+        before = life.everything()
         assert life.end_of(pid) == 0
-    assert life.task(task_id).state == "running", "the row is the other attempt's"
+    assert life.everything() == before, "the row is the other attempt's"
     assert life.names_of_events(task_id) == ["accepted", "claimed"]
 
 
 # --- a stop, and a worker that leaves ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("task_type", "rows"), [("bulk_insert", 3_000), ("fan_out_insert", 6_000)])
+def test_a_finished_task_has_all_of_its_progress(task_type: str, rows: int) -> None:
+    task_id = life.accept(task_type, {"rows": 3_000})
+    life.work(task_id)
+    row = life.task(task_id)
+    assert (row.progress_done, row.progress_total) == (rows, rows)
+
+
+def test_a_stop_is_not_confirmed_while_an_earlier_attempt_is_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second attempt is stopped before it has been on any database itself."""
+    monkeypatch.setattr(lifecycle, "CONFIRM_SECONDS", 0.2)
+    task_id = life.accept("bulk_insert", {"rows": 10})
+    with life.child(life.hit_after("prepare", signal.SIGKILL, life.worker_child(task_id))) as pid:
+        life.end_of(pid)
+    parent.worker_lost(task_id, 1, "signal 9")
+    life.release(task_id)
+    claim = life.claim(task_id, 2)
+    transitions.stop(task_id, remark="by a test")
+    lifecycle._confirm_stop(Attempt(claim))
+    assert life.state(task_id) is State.REVOKING
+    life.rounds_until(lambda: life.state(task_id) is State.REVOKED)
+    assert life.in_doubt() == []
 
 
 def test_progress_learns_of_a_stop_and_of_a_lost_lease() -> None:
@@ -396,10 +484,43 @@ def test_a_leaving_worker_hands_its_task_back_undone(task_type: str) -> None:
         if task_type != "test_busy":
             eventually(lambda: life.task(task_id).progress_done)
         os.kill(pid, signal.SIGQUIT)
-        life.end_of(pid)
+        assert life.end_of(pid) == life.LEFT
     row = life.task(task_id)
     assert (row.state, row.retries, life.rows(), life.in_doubt()) == ("queued", 0, 0, [])
     assert "its worker is leaving" in life.remarks(task_id)
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [(life.TICKET, ["accepted"]), ("claim", ["accepted", "claimed", "handed_back"])],
+)
+def test_a_child_told_to_leave_with_a_ticket_in_hand_begins_nothing(place: str, told: list[str]) -> None:
+    in_hand, next_one = life.accept("test_quick"), life.accept("test_quick")
+    both = life.worker_child_of([(in_hand, 1), (next_one, 1)])
+    with life.child(life.hit_after(place, signal.SIGQUIT, both)) as pid:
+        assert life.end_of(pid) == life.LEFT
+    row = life.task(in_hand)
+    assert (row.state, row.retries, row.lease_until) == ("queued", 0, None)
+    assert (life.names_of_events(in_hand), life.names_of_events(next_one)) == (told, ["accepted"])
+
+
+def test_an_idle_child_leaves_as_soon_as_it_is_told() -> None:
+    def idle() -> None:
+        lifecycle.install()
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+    with life.child(idle) as pid:
+        assert life.end_of(pid) == life.LEFT
+
+
+def test_a_leaving_child_does_not_wait_for_an_absent_ledger(tmp_path: Path) -> None:
+    task_id, cut = life.accept("test_quick"), tmp_path / "cut"
+    cut.touch()
+    with life.child(life.losing_the_ledger(cut, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.has_missed_it(cut))
+        os.kill(pid, signal.SIGQUIT)
+        assert life.end_of(pid) == life.LEFT
+    assert life.names_of_events(task_id) == ["accepted"]
 
 
 def test_signals_wait_until_the_settling_is_over() -> None:

@@ -28,7 +28,7 @@ def send(publisher: Publisher, number: int) -> list[str]:
     """So many tasks whose tickets the broker has had for a while."""
     tasks = [life.new() for _ in range(number)]
     transitions.accept(tasks)
-    dispatch.dispatch(publisher, transitions.undispatched(-1, limit=1_000))
+    dispatch.dispatch(publisher, queries.undispatched(-1, limit=1_000))
     life.let_pass(60)
     eventually(lambda: broker.depth(QUEUE) == number)
     return [task.task_id for task in tasks]
@@ -83,7 +83,7 @@ def test_a_ticket_that_was_in_somebodys_hands_is_not_missing(publisher: Publishe
 def test_fresh_tickets_are_not_compared(publisher: Publisher) -> None:
     scan = Scan()
     transitions.accept([life.new() for _ in range(5)])
-    dispatch.dispatch(publisher, transitions.undispatched(-1))
+    dispatch.dispatch(publisher, queries.undispatched(-1))
     broker.purge(QUEUE)
     assert [scan.resend(publisher) for _ in range(3)] == [0, 0, 0]
 

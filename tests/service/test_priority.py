@@ -13,7 +13,9 @@ from amqp import Message
 
 import celery_config
 from cli.stack import Stack
+from ledger.states import State
 from tasks import dispatch
+from tests import life
 from tests.conftest import eventually
 from tests.service.hands import Hands, at_work, ticket
 
@@ -182,3 +184,25 @@ def test_what_is_no_ticket_is_dead_lettered(hands: Hands) -> None:
     eventually(lambda: hands.depth("data.dead") == len(messages), what="each is a dead letter")
     assert hands.order() == ["after"]
     assert worker.poll() is None
+
+
+def test_a_task_of_an_unknown_type_fails_and_says_why(hands: Hands) -> None:
+    hands.start()
+    retried, hopeless = (life.accept("data_processing", max_retries=retries) for retries in (3, 0))
+    for task_id in (retried, hopeless):
+        life.put(task_id, task_type="of_tomorrow")
+    hands.send([life.ticket(task_id) for task_id in (retried, hopeless)])
+    eventually(lambda: (life.state(retried), life.state(hopeless)) == (State.RETRYING, State.FAILED))
+    assert life.task(retried).retries == 1
+    assert life.task(retried).error["type"] == "UnknownTaskType"
+    assert "knows no task type 'of_tomorrow'" in life.remarks(hopeless)
+    eventually(lambda: (hands.depth("data.normal"), hands.depth("data.dead")) == (0, 0))
+
+
+def test_a_ticket_of_an_unknown_type_that_no_task_waits_for_is_dead_lettered(hands: Hands) -> None:
+    hands.start()
+    task_id = life.accept("data_processing")
+    life.put(task_id, task_type="of_tomorrow", state=State.REVOKED)
+    hands.send([life.ticket(task_id)])
+    eventually(lambda: hands.depth("data.dead") == 1)
+    assert (life.state(task_id), life.names_of_events(task_id)) == (State.REVOKED, ["accepted"])

@@ -44,6 +44,12 @@ def test_an_idle_worker_leaves_at_once(hands: Hands) -> None:
     assert worker.wait(GRACE_SECONDS) == 0
 
 
+def test_what_the_interpreter_tidies_up_holds_nobody_up(hands: Hands) -> None:
+    worker = hands.start(HANG_AT_EXIT="1")
+    worker.terminate()
+    assert worker.wait(GRACE_SECONDS) == 0
+
+
 def test_a_second_signal_ends_the_grace(hands: Hands) -> None:
     worker = hands.start(SLUICE_SHUTDOWN_GRACE_SECONDS="60")
     hands.send([ticket("sleep:60:long")])
@@ -98,3 +104,16 @@ def test_a_worker_leaves_while_the_broker_is_frozen(hands: Hands, servers: Stack
     finally:
         servers.kill("rabbitmq", signal.SIGCONT)
     assert hands.order("cut short") == ["long"]
+
+
+def test_a_worker_leaves_although_its_event_loop_hangs(hands: Hands) -> None:
+    worker = hands.start()
+    pids = children(worker.pid)
+    hands.send([ticket("sleep:60:long")])
+    hands.await_("started")
+    hands.hang()
+    worker.terminate()
+    worker.wait(GRACE_SECONDS + MARGIN_SECONDS)
+    eventually(lambda: nobody_left(pids))
+    assert hands.order("cut short") == ["long"], "its child could hand the task back"
+    eventually(lambda: hands.depth("data.normal") == 1)

@@ -98,10 +98,10 @@ def test_only_confirmed_tickets_that_settled_are_waiting() -> None:
     transitions.mark_dispatched([life.ticket(fresh)])
     assert queries.waiting_by_queue(3) == {"data.high": 1, "data.normal": 1}
     assert queries.waiting_by_queue(0) == {"data.high": 1, "data.normal": 2}
-    assert [ticket.task_id for ticket in transitions.undispatched(-1)] == unsent
-    assert [ticket.task_id for ticket in transitions.undispatched(4)] == unsent
-    assert transitions.undispatched(60) == []
-    assert [ticket.task_id for ticket in transitions.oldest_dispatched("data.normal", 9)] == [normal, fresh]
+    assert [ticket.task_id for ticket in queries.undispatched(-1)] == unsent
+    assert [ticket.task_id for ticket in queries.undispatched(4)] == unsent
+    assert queries.undispatched(60) == []
+    assert [ticket.task_id for ticket in queries.oldest_dispatched("data.normal", 9)] == [normal, fresh]
 
 
 def test_a_standing_tells_what_others_act_upon() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger import transitions
+from ledger import queries
 from tasks import dispatch, relay, submit
 from tasks.dispatch import Publisher
 from tasks.submit import Submission
@@ -45,7 +45,7 @@ def test_nobody_waits_for_a_broker_that_is_away(
     [task] = submit.submit([Submission("test_quick")])
     assert time.monotonic() - began < 0.5
     eventually(lambda: "left 1 tickets to the monitor" in caplog.text)
-    assert [ticket.task_id for ticket in transitions.undispatched(-1)] == [task.task_id]
+    assert [ticket.task_id for ticket in queries.undispatched(-1)] == [task.task_id]
 
 
 def test_what_it_missed_the_monitor_sends(
@@ -57,7 +57,7 @@ def test_what_it_missed_the_monitor_sends(
         submit.submit([Submission("test_quick")])
         eventually(lambda: "left 1 tickets to the monitor" in caplog.text)
     publisher = Publisher()
-    assert dispatch.dispatch(publisher, transitions.undispatched(-1)) == 1
+    assert dispatch.dispatch(publisher, queries.undispatched(-1)) == 1
     publisher.close()
     submit.submit([Submission("test_quick")])
     eventually(lambda: broker.depth(QUEUE) == 2, what="the relay lives on")
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_left_to_the_monitor(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(relay, "_waiting", queue.Queue(2))
     tasks = submit.submit([Submission("test_quick") for _ in range(5)])
     assert relay._waiting.qsize() == 2
-    assert len(transitions.undispatched(-1)) == len(tasks)
+    assert len(queries.undispatched(-1)) == len(tasks)
 
 
 def test_a_wrong_submission_keeps_all_of_them_out() -> None:

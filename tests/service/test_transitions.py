@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
 from ledger import db, queries, transitions
 from ledger.models import tasks
 from ledger.states import FINAL, MOVES, WAITING, State
-from ledger.transitions import Ticket
+from ledger.tickets import Ticket
 from tests import life, task_types  # noqa: F401  registers the types
 
 ERROR = {"type": "ValueError", "message": "no", "permanent": False, "at": None}
@@ -203,7 +203,7 @@ def test_a_hand_back_uses_up_no_retry() -> None:
     task_id = life.accept()
     life.claim(task_id)
     assert transitions.hand_back(task_id, 1, remark="leaving")
-    assert [ticket.attempt for ticket in transitions.undispatched(-1)] == [2]
+    assert [ticket.attempt for ticket in queries.undispatched(-1)] == [2]
     assert life.claim(task_id, 2).retries == 0
 
 
@@ -226,6 +226,26 @@ def test_renewing_keeps_the_lease_and_tells_the_progress() -> None:
     assert transitions.renew(task_id, 1, lease_seconds=30, done=7, total=9)
     assert queries.expired_leases() == []
     assert (life.task(task_id).progress_done, life.task(task_id).progress_total) == (7, 9)
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 3])
+def test_only_the_attempt_that_holds_the_row_renews_or_joins(attempt: int) -> None:
+    for state in State:
+        task_id = in_state(state)
+        before = life.everything()
+        renewed = transitions.renew(task_id, attempt, lease_seconds=60)
+        joined = transitions.join(task_id, attempt, "data")
+        assert renewed == (attempt == 2 and state in (State.RUNNING, State.COMMITTING)), state
+        assert joined == (attempt == 2 and state is State.RUNNING), state
+        assert (life.everything() == before) == (not renewed)
+
+
+def test_every_database_that_an_attempt_joins_is_noted_once() -> None:
+    task_id = life.accept()
+    life.claim(task_id)
+    for name in ("data", "archive", "data"):
+        assert transitions.join(task_id, 1, name)
+    assert life.task(task_id).participants == ["archive", "data"]
 
 
 @pytest.mark.parametrize("state", sorted(State))
@@ -253,7 +273,7 @@ def test_a_confirmed_ticket_is_marked_unless_its_task_moved_on() -> None:
             connection.execute(select(tasks.c.id).where(tasks.c.dispatched_at.is_not(None))).scalars().all()
         )
     assert marked == [waiting]
-    assert transitions.undispatched(-1) == []
+    assert queries.undispatched(-1) == []
 
 
 def test_an_old_ticket_marks_no_new_attempt() -> None:
@@ -262,7 +282,7 @@ def test_an_old_ticket_marks_no_new_attempt() -> None:
     life.claim(task_id)
     transitions.hand_back(task_id, 1, remark="")
     transitions.mark_dispatched([first])
-    assert [ticket.attempt for ticket in transitions.undispatched(-1)] == [2]
+    assert [ticket.attempt for ticket in queries.undispatched(-1)] == [2]
 
 
 def test_starting_before_a_better_task_counts_as_an_inversion() -> None:
@@ -296,3 +316,17 @@ def test_running_totals_add_up_under_a_crowd() -> None:
     with ThreadPoolExecutor(4) as crowd:
         list(crowd.map(lambda _: transitions.count("redispatched", 2), range(20)))
     assert queries.totals() == {"redispatched": 40}
+
+
+def test_a_silent_transaction_gives_its_row_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a process freezes between two statements."""
+    monkeypatch.setattr(db, "SILENCE_SECONDS", 1)
+    db.be_patient(10)
+    task_id = in_state(State.RUNNING)
+    with pytest.raises(db.Unavailable), db.transaction() as silent:
+        silent.execute(update(tasks).where(tasks.c.id == task_id).values(progress_done=7))
+        assert VERBS["retried"](task_id, 2)
+        silent.execute(select(tasks.c.id))
+    db.be_patient(10)
+    row = life.task(task_id)
+    assert (row.state, row.progress_done) == (State.RETRYING, None)

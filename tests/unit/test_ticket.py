@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from ledger.transitions import Ticket
+from ledger.tickets import Ticket
 from tasks import dispatch
 from tasks.dispatch import HARD_LIMIT_MARGIN_SECONDS
 

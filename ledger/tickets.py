@@ -1,0 +1,28 @@
+"""Tickets: what the broker carries of a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ledger.models import tasks
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What the broker carries: which attempt of which task may start, and where."""
+
+    task_id: str
+    attempt: int
+    task_type: str
+    queue: str
+    timeout_seconds: int
+
+
+#: What a ticket is made of.
+COLUMNS = (tasks.c.id, tasks.c.attempt, tasks.c.task_type, tasks.c.queue, tasks.c.timeout_seconds)
+
+
+def of(row: Any) -> Ticket:
+    """The ticket for a task's next attempt."""
+    return Ticket(row.id, row.attempt + 1, row.task_type, row.queue, row.timeout_seconds)
