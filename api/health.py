@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify
+from sqlalchemy.exc import DBAPIError
 
-from ledger import db, queries, schema, xa
+from ledger import db, fitness, queries, schema, xa
 from settings import settings
 from tasks import results
 
@@ -51,33 +52,56 @@ def _check(probe: Callable[[], str | None], *, needed: bool) -> dict[str, Any]:
         fault = probe()
     except (db.Unavailable, OSError) as error:
         fault = f"does not answer ({type(error).__name__})"
-    except xa.MissingPrivilege as error:
-        fault = str(error)
+    except DBAPIError as error:
+        fault = f"refuses ({db.error_code(error)})"
     found: dict[str, Any] = {"status": "pass", "ms": round(1000 * (time.monotonic() - began), 1)}
     if fault:
         found |= {"status": "fail" if needed else "warn", "detail": fault}
     return found
 
 
-_is_migrated = False
+#: The databases that were looked at and found fit; that they are there is asked each time.
+_fit: set[str] = set()
 
 
 def _ledger() -> str | None:
-    global _is_migrated
-    queries.state("none")
-    if not _is_migrated:
-        behind = schema.pending()
-        if behind:
-            return f"run `python -m ledger migrate`: {', '.join(behind)} behind"
-        _is_migrated = True
-    return None
+    faults = _faults(schema.LEDGER)
+    if not faults:
+        queries.state("none")
+    return "; ".join(faults) or None
 
 
 def _databases() -> str | None:
-    """Every business database lets us see the branches that may have to be settled."""
-    for name in db.data_names():
+    """What is wrong with business databases, with all of them."""
+    wrong = (f"{name}: {fault}" for name in db.data_names() for fault in _faults_of_business(name))
+    return "; ".join(wrong) or None
+
+
+def _faults_of_business(name: str) -> tuple[str, ...]:
+    try:
+        return _faults(f"{schema.BUSINESS}{name}") or _faults_of_branches(name)
+    except db.Unavailable as error:
+        return (str(error),)
+    except DBAPIError as error:
+        return (f"refuses ({db.error_code(error)})",)
+
+
+def _faults_of_branches(name: str) -> tuple[str, ...]:
+    """Privileges come and go."""
+    try:
         xa.recover(name)
-    return None
+    except xa.MissingPrivilege as error:
+        return (str(error),)
+    return ()
+
+
+def _faults(name: str) -> tuple[str, ...]:
+    if name in _fit:
+        return ()
+    found = fitness.look(name).faults
+    if not found:
+        _fit.add(name)
+    return found
 
 
 def _broker() -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
@@ -16,46 +17,61 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from ledger import db, xa
+from ledger import db
 
 _HERE = Path(__file__).parent / "migrations"
 _LOCK_SECONDS = 60
+
+LEDGER = "ledger"
+#: Before the name of a business database.
+BUSINESS = "data:"
 
 
 class MigrationsBusy(Exception):
     """Another process has been migrating this database for longer than a minute."""
 
 
+@dataclass(frozen=True)
+class Database:
+    #: `ledger`, or `data:` and the name of a business database.
+    name: str
+    #: Which migrations it gets.
+    line: str
+    url: str
+
+
 def migrate(report: Callable[[str], None] = lambda line: None) -> None:
     """Bring the ledger and every business database up to date."""
-    for name, line, url in _databases():
-        engine = db.lone_engine(url, patience_seconds=120)
+    for database in databases():
+        engine = db.lone_engine(database.url, patience_seconds=120)
         with db.translated(), engine.connect() as connection, _lock(connection):
-            before = _revision(connection, line)
-            config = _config(line)
+            before = _revision(connection, database.line)
+            config = _config(database.line)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            after = _revision(connection, line)
-            if line == "business":
-                xa.recover(name.removeprefix("data:"))  # tells what privilege is missing
-        report(f"{name}: " + (f"at {after}" if before == after else f"{before or 'empty'} -> {after}"))
+            after = _revision(connection, database.line)
+        report(f"{database.name}: " + (f"at {after}" if before == after else f"{before or 'empty'} -> {after}"))
 
 
 def pending() -> list[str]:
     """The names of databases whose schema is not the one that this version wants."""
     behind = []
-    for name, line, url in _databases():
-        with db.translated(), db.lone_engine(url, patience_seconds=2).connect() as connection:
-            if _revision(connection, line) != ScriptDirectory.from_config(_config(line)).get_current_head():
-                behind.append(name)
+    for database in databases():
+        with db.translated(), db.lone_engine(database.url, patience_seconds=2).connect() as connection:
+            if is_behind(connection, database.line):
+                behind.append(database.name)
     return behind
 
 
-def _databases() -> list[tuple[str, str, str]]:
-    """(name, line of migrations, URL) of each database."""
+def is_behind(connection: Connection, line: str) -> bool:
+    return _revision(connection, line) != ScriptDirectory.from_config(_config(line)).get_current_head()
+
+
+def databases() -> list[Database]:
+    """The ledger, then every business database."""
     return [
-        ("ledger", "ledger", db.ledger().url.render_as_string(hide_password=False)),
-        *((f"data:{name}", "business", db.data_url(name)) for name in db.data_names()),
+        Database(LEDGER, "ledger", db.ledger().url.render_as_string(hide_password=False)),
+        *(Database(f"{BUSINESS}{name}", "business", db.data_url(name)) for name in db.data_names()),
     ]
 
 

@@ -71,6 +71,10 @@ class MissingPrivilege(Exception):
         )
 
 
+#: What may keep a branch out of reach for now: its server, the operator's list of databases, a privilege.
+OUT_OF_REACH = (db.Unavailable, db.UnknownDatabase, MissingPrivilege, DBAPIError)
+
+
 class StillHeld(Exception):
     """An older attempt's branch is still being undone; try again later."""
 
@@ -125,6 +129,8 @@ class Branch:
 
     def prepare(self) -> None:
         """Note in the marker how many rows the branch changes, and make it outlive its connection."""
+        # The note is no row of the task's.
+        event.remove(self.connection, "after_cursor_execute", self._count)
         note = update(marker).where(marker.c.task_id == self.id.task_id)
         self.connection.execute(note.values(changed_rows=self.rows))
         self._say("END")
@@ -173,7 +179,12 @@ class Branch:
             return
         if self.state != "done":
             self.connection.invalidate()
-        self.connection.close()
+        try:
+            self.connection.close()
+        except DBAPIError as error:
+            # Killed from beside after its last word; the driver's goodbye found nobody there.
+            log.debug("connection was gone before its close: %s", db.error_code(error))
+            self.connection.close()
 
     def _say(self, verb: str) -> None:
         self.connection.exec_driver_sql(f"XA {verb} %s,%s,%s", self.id.parameters)
@@ -192,10 +203,11 @@ class Branch:
 def recover(database: str) -> list[BranchId]:
     """Our prepared branches on a database, whoever left them."""
     with db.translated(), _resolver(database).connect() as connection:
-        return _recover(connection, database)
+        return prepared(connection, database)
 
 
-def _recover(connection: Connection, database: str) -> list[BranchId]:
+def prepared(connection: Connection, database: str) -> list[BranchId]:
+    """The same, asked through somebody's connection."""
     found = []
     mariadb = connection.dialect.is_mariadb  # type: ignore[attr-defined]
     # MySQL's plain form sends binary names as text, which breaks the driver; MariaDB has no CONVERT XID.
@@ -234,7 +246,7 @@ def settle(branch_id: BranchId, *, commit: bool) -> bool:
         except (OperationalError, InternalError) as error:
             if db.error_code(error) != XAER_NOTA:
                 raise
-            return branch_id not in _recover(connection, branch_id.database)
+            return branch_id not in prepared(connection, branch_id.database)
     return True
 
 
@@ -258,7 +270,7 @@ def is_undone(task_id: str, database: str) -> bool:
     """Whether nothing of the task is being written or undone on this database, and no branch of it is prepared."""
     with db.translated(), _resolver(database).connect() as connection:
         free = connection.execute(text("SELECT IS_FREE_LOCK(:name)"), {"name": lock_name(task_id, database)}).scalar()
-        return bool(free) and all(branch.task_id != task_id for branch in _recover(connection, database))
+        return bool(free) and all(branch.task_id != task_id for branch in prepared(connection, database))
 
 
 def marked_attempt(task_id: str, database: str) -> int | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import failpoints
-from ledger import db, transitions
+from ledger import db, fitness, queries, schema, transitions
 from tasks import catalog, dispatch, log, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
@@ -43,6 +43,8 @@ class Monitor:
     publisher: Publisher = field(default_factory=Publisher)
     scan: Scan = field(default_factory=Scan)
     over: threading.Event = field(default_factory=threading.Event)
+    #: The databases that nobody has looked at yet; None before the first look.
+    unseen: list[str] | None = None
     _broker_rests_until: float = 0.0
 
     def rounds(self) -> list[Round]:
@@ -55,6 +57,7 @@ class Monitor:
             Round("decided", 1.0, resolve.finish_decided),
             Round("lost", 4.0, self._resend_lost),
             Round("leftovers", 3600.0, storage.sweep),
+            Round("fitness", 10.0, self._look_at_databases),
         ]
 
     def run(self) -> None:
@@ -95,10 +98,16 @@ class Monitor:
     def _send_missed(self) -> int:
         if self._broker_rests():
             return 0
-        return dispatch.dispatch(self.publisher, transitions.undispatched(MISSED_AFTER_SECONDS))
+        return dispatch.dispatch(self.publisher, queries.undispatched(MISSED_AFTER_SECONDS))
 
     def _resend_lost(self) -> int:
         return 0 if self._broker_rests() else self.scan.resend(self.publisher)
+
+    def _look_at_databases(self) -> int:
+        """Tell once of each database what is wrong with it; one that is away is looked at when it is back."""
+        waiting = [each.name for each in schema.databases()] if self.unseen is None else self.unseen
+        self.unseen = fitness.tell(waiting) if waiting else []
+        return 0
 
     def _broker_rests(self) -> bool:
         return time.monotonic() < self._broker_rests_until

@@ -1,4 +1,4 @@
-"""Real servers, without our processes: a private MariaDB, RabbitMQ, Redis and SMTP sink, started for the session."""
+"""Real servers, without our processes: a private database, RabbitMQ, Redis and SMTP sink, started for the session."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from ledger import db, schema
 from ledger.models import counters, events, marker, tasks
 from tasks import catalog
 from tasks.types.dataset import data
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, PORTS, databases
 from tests.recording import configure
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Stack]:
-    stack = Stack(CHECKOUT / ".sluice" / "service", overrides={"SLUICE_LEASE_SECONDS": "2"})
-    stack.up(parts=["mariadb", "rabbitmq", "redis", "smtp"])
+def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
+    stack = Stack(
+        CHECKOUT / ".sluice" / "service",
+        overrides={"SLUICE_LEASE_SECONDS": "2", "SLUICE_RABBITMQ_UI_PORT": str(PORTS[3])},
+        databases=databases(pytestconfig),
+    )
+    stack.up(parts=[*stack.databases.values(), "rabbitmq", "redis", "smtp"])
     os.environ.update(stack.environment())
     settings.settings.cache_clear()
     schema.migrate()
@@ -62,3 +66,13 @@ def configured(servers: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     monkeypatch.undo()
     settings.settings.cache_clear()
     db.be_patient(10)
+
+
+@pytest.fixture(params=["unreachable", "unknown"])
+def database_away(configured: Callable[..., None], request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a business database that does not answer, or that the operator has struck off the list."""
+    others = os.environ["DATA_DATABASES"]
+    if request.param == "unreachable":
+        configured(DATA_DATABASES=f"{request.param}=mysql+pymysql://nobody@127.0.0.1:1/none,{others}")
+    yield request.param
+    configured(DATA_DATABASES=others)

@@ -21,7 +21,7 @@ NO_DATABASE = "mysql+pymysql://nobody@127.0.0.1:1/none"
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_client", None)
     monkeypatch.setattr(results, "_rests_until", 0.0)
-    monkeypatch.setattr(api.health, "_is_migrated", False)
+    monkeypatch.setattr(api.health, "_fit", set())
 
 
 def test_a_whole_service_is_ready(door: FlaskClient) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,27 +20,31 @@ from ledger.models import business
 from ledger.models import ledger as ledger_models
 from settings import settings
 from tasks.types.dataset import data
+from tests.conftest import CHECKOUT
 from tests.recording import configure
 
 
 @pytest.fixture
 def fresh(servers: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The settings point at two empty databases."""
+    """The settings point at two empty databases, each on its own server."""
     urls = {name: servers.environment()[name] for name in ("LEDGER_DATABASE_URL", "DATA_DATABASE_URL")}
-    names = [url.rpartition("/")[2] + "_fresh" for url in urls.values()]
-    with db.ledger().connect() as connection:
-        for name in names:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-            connection.execute(text(f"CREATE DATABASE {name}"))
+    for url in urls.values():
+        on_server(url, "DROP DATABASE IF EXISTS {}", "CREATE DATABASE {}")
     configure(monkeypatch, **{name: f"{url}_fresh" for name, url in urls.items()}, DATA_DATABASES="")
     db.be_patient(10)
     yield
-    with db.ledger().connect() as connection:
-        for name in names:
-            connection.execute(text(f"DROP DATABASE {name}"))
+    for url in urls.values():
+        on_server(url, "DROP DATABASE {}")
     monkeypatch.undo()
     settings.cache_clear()
     db.be_patient(10)
+
+
+def on_server(url: str, *statements: str) -> None:
+    """Say something about the empty database beside another one."""
+    with db.lone_engine(url, patience_seconds=10).connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement.format(f"{url.rpartition('/')[2]}_fresh")))
 
 
 def same_type(
@@ -86,9 +91,10 @@ def test_a_schema_that_is_behind_is_told() -> None:
 
 @pytest.mark.usefixtures("fresh")
 def test_many_may_migrate_at_once() -> None:
-    told: list[str] = []
-    with ThreadPoolExecutor(4) as processes:
-        list(processes.map(lambda _: schema.migrate(told.append), range(4)))
+    command = [sys.executable, "-m", "ledger", "migrate"]
+    running = [subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    told = [line for each in running for line in each.communicate(timeout=60)[0].splitlines()]
+    assert [each.returncode for each in running] == [0, 0, 0, 0]
     assert sorted(told).count("ledger: empty -> 0001") == 1
     assert sorted(told).count("ledger: at 0001") == 3
     assert schema.pending() == []
