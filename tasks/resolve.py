@@ -37,21 +37,44 @@ MOST_TROUBLES = 5
 
 def settle_branches() -> int:
     """Look at every prepared branch on every database; answers how many were settled."""
-    return _each(db.data_names(), lambda name: _each(xa.recover(name), _settle_branch))
+    found: list[BranchId] = []
+    _each(db.data_names(), lambda name: found.extend(xa.recover(name)))
+    return len(_each(found, _settle_branch))
 
 
-def _each(items: Iterable[T], act: Callable[[T], int]) -> int:
-    """Do it for each, and add up what was done. A database that is away must not keep the others' tasks waiting."""
-    done = troubles = 0
+def _each(items: Iterable[T], act: Callable[[T], object]) -> list[T]:
+    """Do it for each; answers those for which something was done.
+
+    A database that is away must not keep the others' tasks waiting: it is asked once, and what else lies there is left
+    for the next round.
+    """
+    done: list[T] = []
+    away: set[object] = set()
+    troubles = 0
     for item in items:
+        if _place(item) in away:
+            continue
         try:
-            done += act(item)
-        except (db.Unavailable, db.UnknownDatabase, xa.MissingPrivilege, DBAPIError) as error:
+            if act(item):
+                done.append(item)
+        except xa.OUT_OF_REACH as error:
             log.warning("left %s for later: %s", item, error, extra={"action": "left_for_later"})
+            if not isinstance(error, DBAPIError):
+                away.add(_place(item))
             troubles += 1
             if troubles > MOST_TROUBLES:
                 raise
     return done
+
+
+def _place(item: object) -> object:
+    """Where an item lies: one database, or those on which a task's attempt was."""
+    match item:
+        case Standing():
+            return item.participants
+        case BranchId():
+            return item.database
+    return item
 
 
 def _settle_branch(branch: BranchId) -> bool:
@@ -89,7 +112,7 @@ def _carry_out(branch: BranchId, *, commit: bool) -> bool:
 def finish_decided() -> int:
     """Finish tasks whose attempt died between its decision and the last note of it."""
     rows = queries.standings(State.COMMITTING, idle_seconds=OWNERS_SECONDS)
-    return _each(rows, _finish)
+    return len(_each(rows, _finish))
 
 
 def _finish(row: Standing) -> bool:
@@ -130,12 +153,14 @@ def finish_stops() -> int:
     """Undo stopped tasks whose attempt did not do so itself."""
     patience = settings().stop_grace_seconds + OWNERS_SECONDS
     rows = queries.standings(State.REVOKING, idle_seconds=patience)
-    return _each(rows, lambda row: revoke.undo(row.task_id, row.attempt))
+    return len(_each(rows, lambda row: revoke.undo(row.task_id, row.attempt)))
 
 
 def expire_leases() -> int:
-    """Take tasks back from attempts that have been silent for too long. The row first, their connections second."""
-    return _each(queries.expired_leases(), _expire)
+    """Take tasks back from attempts that have been silent for too long. Their rows first, their connections second."""
+    taken = _each(queries.expired_leases(), _expire)
+    _each(taken, _end_connections)
+    return len(taken)
 
 
 def _expire(row: Standing) -> bool:
@@ -152,6 +177,9 @@ def _expire(row: Standing) -> bool:
     )
     if taken:
         log.warning(error["message"], extra={"action": "lease_expired", "task_id": row.task_id})
-        for name in row.participants:
-            xa.kill_holder(row.task_id, name)
     return taken
+
+
+def _end_connections(row: Standing) -> None:
+    for name in row.participants:
+        xa.kill_holder(row.task_id, name)

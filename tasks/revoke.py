@@ -86,7 +86,7 @@ def _see_undone(task_id: str, attempt: int, until: float) -> Stop:
             undo(task_id, attempt)
             time.sleep(_POLL_SECONDS)
         revoked = queries.state(task_id) is State.REVOKED
-    except db.Unavailable:
+    except xa.OUT_OF_REACH:
         # The stop is decided; only its confirmation has to wait for the database.
         revoked = False
     return _told(task_id, Verdict.ROLLED_BACK if revoked else Verdict.STOPPING, State.REVOKING)
@@ -100,12 +100,23 @@ def undo(task_id: str, attempt: int) -> bool:
     row = queries.standing(task_id)
     if row is None or row.state is not State.REVOKING:
         return False
+    away: Exception | None = None
     for name in row.participants:
-        xa.kill_holder(task_id, name)
-        for branch in xa.recover(name):
-            if branch.task_id == task_id:
-                xa.settle(branch, commit=False)
+        try:
+            _undo_on(name, task_id)
+        except xa.OUT_OF_REACH as error:
+            # Locks on the other databases do not have to wait for this one.
+            away = error
+    if away is not None:
+        raise away
     return confirm(task_id, attempt, databases=row.participants, rows_undone=row.progress_done)
+
+
+def _undo_on(database: str, task_id: str) -> None:
+    xa.kill_holder(task_id, database)
+    for branch in xa.recover(database):
+        if branch.task_id == task_id:
+            xa.settle(branch, commit=False)
 
 
 def confirm(task_id: str, attempt: int, *, databases: Collection[str], rows_undone: int) -> bool:

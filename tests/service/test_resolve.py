@@ -30,13 +30,13 @@ def _brisk(configured: Callable[..., None]) -> Iterator[None]:
     life.clear_up()
 
 
-def prepared(task_id: str, attempt: int = 1) -> BranchId:
+def prepared(task_id: str, attempt: int = 1, database: str = db.DATA) -> BranchId:
     """A prepared branch with a row, whose owner is gone."""
-    branch = Branch(BranchId(task_id, attempt, db.DATA))
+    branch = Branch(BranchId(task_id, attempt, database))
     branch.start().execute(text("INSERT INTO data (field1) VALUES ('left behind')"))
     branch.prepare()
     branch.close()
-    eventually(lambda: not xa.kill_holder(task_id, db.DATA))
+    eventually(lambda: not xa.kill_holder(task_id, database))
     return branch.id
 
 
@@ -195,3 +195,64 @@ def test_what_moved_since_the_look_is_left_alone(meanwhile: str, monkeypatch: py
     before = life.everything()
     assert resolve.expire_leases() == 0
     assert life.everything() == before
+
+
+# --- a database that is away ---------------------------------------------------------------------------------------
+
+#: More tasks on it than a round bears troubles.
+STUCK = resolve.MOST_TROUBLES + 2
+
+
+def left(state: State, *databases: str) -> str:
+    """A task whose attempt is gone, and had been on these databases."""
+    task_id = life.accept("bulk_insert")
+    life.put(task_id, state=state, attempt=1, participants=list(databases), lease_until=db.NOW, result={})
+    return task_id
+
+
+@pytest.mark.usefixtures("database_away")
+def test_branches_elsewhere_are_settled_while_a_database_is_away() -> None:
+    task_id = left(State.RETRYING, "data", "archive")
+    for name in ("data", "archive"):
+        prepared(task_id, database=name)
+    life.let_pass(10)
+    assert resolve.settle_branches() == 2
+    assert life.in_doubt("data", "archive") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "act", "after"),
+    [
+        (State.REVOKING, resolve.finish_stops, State.REVOKED),
+        (State.COMMITTING, resolve.finish_decided, State.SUCCEEDED),
+    ],
+)
+def test_tasks_elsewhere_are_finished_while_a_database_is_away(
+    state: State, act: Callable[[], int], after: State, database_away: str
+) -> None:
+    task_id = left(state, "data")
+    if state is State.COMMITTING:
+        eventually(lambda: xa.settle(prepared(task_id), commit=True))
+    stuck = [left(state, database_away) for _ in range(STUCK)]
+    life.let_pass(10)
+    assert act() == 1
+    assert life.state(task_id) is after
+    assert {life.state(each) for each in stuck} == {state}
+
+
+def test_a_lease_runs_out_elsewhere_while_a_database_is_away(database_away: str) -> None:
+    stuck = [left(State.RUNNING, database_away) for _ in range(STUCK)]
+    task_id = left(State.RUNNING, "data")
+    life.let_pass(10)
+    resolve.expire_leases()
+    assert {life.state(each) for each in [*stuck, task_id]} == {State.RETRYING}
+
+
+def test_an_expired_attempts_connection_is_ended_although_its_type_declared_none() -> None:
+    task_id = life.accept("test_undeclared")
+    with life.child(life.hit_after("progress", signal.SIGSTOP, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.is_frozen(pid))
+        assert not xa.is_undone(task_id, db.DATA)
+        life.let_pass(100)
+        assert resolve.expire_leases() == 1
+        eventually(lambda: xa.is_undone(task_id, db.DATA))

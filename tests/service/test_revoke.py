@@ -7,10 +7,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import pytest
 
-from ledger import db, transitions
+from ledger import db, transitions, xa
 from ledger.states import State
 from tasks import resolve, revoke
 from tasks.revoke import UnknownTask, Verdict
@@ -180,13 +182,70 @@ def test_a_stop_leaves_other_tasks_alone() -> None:
     assert (life.state(other), life.rows()) == (State.SUCCEEDED, 3_000)
 
 
-def test_an_effect_refused_after_the_decision_had_finished_without_the_stop() -> None:
+def refuse(task_id: str, *, retried: bool) -> None:
+    """A decided mail's last step was refused: another attempt follows, or none."""
+    error = {"type": "SMTPDataError", "message": "451 not now", "permanent": not retried, "at": None}
+    if retried:
+        assert transitions.retry(task_id, 1, after_seconds=60, error=error, remark="refused")
+    else:
+        assert transitions.give_up(task_id, 1, error=error, remark="refused")
+
+
+@pytest.mark.parametrize(
+    ("last_step", "verdict", "after"),
+    [
+        (partial(refuse, retried=True), Verdict.STOPPED_BEFORE_START, State.REVOKED),
+        (partial(refuse, retried=False), Verdict.ALREADY_FINISHED, State.FAILED),
+        (lambda task_id: transitions.finish(task_id, 1), Verdict.TOO_LATE_COMMITTED, State.SUCCEEDED),
+        (lambda task_id: None, Verdict.TOO_LATE_COMMITTED, State.COMMITTING),
+    ],
+    ids=["refused for now", "refused for good", "taken", "not yet taken"],
+)
+def test_a_stop_after_the_decision_heeds_how_the_last_step_went(
+    last_step: Callable[[str], object], verdict: Verdict, after: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task_id = life.accept("test_effect")
     life.put(task_id, state=State.COMMITTING, attempt=1, participants=[])
-    with ThreadPoolExecutor(1) as caller:
-        answer = caller.submit(stop, task_id)
-        assert transitions.give_up(task_id, 1, error={"message": "550 no"}, remark="refused")
-        assert answer.result().verdict is Verdict.ALREADY_FINISHED
+    look = transitions.stop
+
+    def look_before_it(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(transitions, "stop", look)
+        found = look(*arguments, **named)
+        last_step(task_id)
+        return found
+
+    monkeypatch.setattr(transitions, "stop", look_before_it)
+    assert stop(task_id, wait_seconds=0.2).verdict is verdict
+    assert life.state(task_id) is after
+
+
+@pytest.mark.usefixtures("database_away")
+@pytest.mark.parametrize("task_type", ["bulk_insert", "test_undeclared"])
+def test_a_stop_looks_only_where_the_attempt_was(task_type: str) -> None:
+    task_id = life.accept(task_type)
+    with life.child(life.hit_after("prepare", signal.SIGSTOP, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.is_frozen(pid))
+        assert life.in_doubt("data"), "there is something to undo"
+        answer = stop(task_id)
+    assert (answer.verdict, answer.rows_remaining, life.in_doubt("data")) == (Verdict.ROLLED_BACK, 0, [])
+    assert answer.rows_undone == life.task(task_id).progress_done
+
+
+def test_a_stop_is_decided_although_the_attempts_database_is_away(database_away: str) -> None:
+    task_id = life.accept("bulk_insert")
+    life.put(task_id, state=State.RUNNING, attempt=1, participants=[database_away])
+    answer = stop(task_id, wait_seconds=1)
+    assert (answer.verdict, answer.state) == (Verdict.STOPPING, State.REVOKING)
+
+
+def test_a_database_that_is_away_keeps_no_locks_on_the_others(database_away: str) -> None:
+    task_id = life.accept("bulk_insert")
+    with life.child(life.hit_after("start", signal.SIGSTOP, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.is_frozen(pid))
+        life.put(task_id, participants=[database_away, "data"])
+        assert not xa.is_undone(task_id, "data")
+        assert stop(task_id, wait_seconds=1).verdict is Verdict.STOPPING
+        eventually(lambda: xa.is_undone(task_id, "data"), what="the locks are gone")
 
 
 def test_a_stop_needs_neither_broker_nor_redis(configured: Callable[..., None]) -> None:
