@@ -14,7 +14,7 @@ from api import browsers, reading, schemas, verdicts
 from api.errors import BadRequest, problem
 from ledger import queries
 from ledger.states import State
-from tasks import outcome, revoke, submit
+from tasks import outcome, submit
 from tasks.revoke import UnknownTask
 from tasks.submit import Submission
 from tasks.types import dataset
@@ -116,7 +116,7 @@ def _insert_outcome(task_id: str) -> Response:
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
     browsers.refuse_unless_meant()
-    verdict = revoke.stop(reading.task_id(task_id), by="/stop")
+    verdict = verdicts.stop(reading.task_id(task_id), by="/stop")
     return verdicts.answer(verdict, success=verdict.took_effect)
 
 

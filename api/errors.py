@@ -9,7 +9,7 @@ from typing import Any
 
 from flask import Flask, Response, json, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api.strict_json import BadJson
 from ledger import db
@@ -129,6 +129,10 @@ def register(app: Flask) -> None:
     @app.errorhandler(TooLarge)
     def _(error: TooLarge) -> Response:
         return problem(413, "Too large", str(error))
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def _(_: RequestEntityTooLarge) -> Response:
+        return problem(413, "Too large", f"a body may have at most {request.max_content_length or 0:,} bytes here")
 
     @app.errorhandler(db.Unavailable)
     def _(error: db.Unavailable) -> Response:

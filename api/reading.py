@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from flask import request
+from flask import Response, after_this_request, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.http import parse_dict_header
 
 from api import strict_json
 from api.errors import BadRequest
@@ -16,13 +17,16 @@ from api.strict_json import BadJson
 from settings import settings
 from tasks.revoke import UnknownTask
 
+#: The longest that a request waits for an outcome because its client asked for it.
+MOST_WAIT_SECONDS = 30
+
 
 def json_object() -> dict[str, Any]:
     """The body of the request, which must be a JSON object."""
     body = request.get_data()
     if request.content_length is None and len(body) >= settings().body_bytes:
         # Without a length the server cuts the body off where the limit is.
-        raise RequestEntityTooLarge(f"a body may have at most {settings().body_bytes:,} bytes")
+        raise RequestEntityTooLarge
     if not body:
         raise BadJson("No data provided: the body must be a JSON object")
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
@@ -39,6 +43,24 @@ def task_id(word: str) -> str:
         return str(UUID(word))
     except ValueError:
         raise UnknownTask(word) from None
+
+
+def preferred_wait(usual: float) -> float:
+    """Seconds that the client wants to wait for the outcome: `Prefer: wait=10` (RFC 7240), at most MOST_WAIT_SECONDS.
+
+    As the RFC has it, a preference that makes no sense is passed over.
+    """
+    word = parse_dict_header(request.headers.get("Prefer", "")).get("wait") or ""
+    if not (word.isascii() and word.isdigit()):
+        return usual
+    seconds = min(int(word[:9]), MOST_WAIT_SECONDS)
+
+    @after_this_request
+    def _(response: Response) -> Response:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        return response
+
+    return seconds
 
 
 def only_arguments(known: Collection[str]) -> None:
@@ -62,6 +84,13 @@ def number(name: str, *, default: int, least: int, most: int) -> int:
     if not (word.isascii() and word.isdigit() and len(word) < 20 and least <= int(word) <= most):
         raise BadRequest(f"?{name}", f"{name} must be a number from {least} to {most}", status=400)
     return int(word)
+
+
+def flag(name: str) -> bool:
+    word = request.args.get(name, "0")
+    if word not in ("0", "1", "false", "true"):
+        raise BadRequest(f"?{name}", f"{name} must be 1 or 0", status=400)
+    return word in ("1", "true")
 
 
 def time(name: str) -> datetime | None:

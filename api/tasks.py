@@ -12,7 +12,7 @@ from api import reading, schemas, verdicts
 from api.errors import faults_of, invalid
 from ledger import queries
 from ledger.states import State
-from tasks import results, revoke, submit
+from tasks import results, submit
 from tasks.revoke import Stop, UnknownTask
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -47,7 +47,7 @@ def index() -> Response:
         limit=reading.number("limit", default=50, least=1, most=MOST_LISTED),
     )
     answer: dict[str, Any] = {"items": [schemas.summary(row) for row in page.rows], "next_cursor": page.next_cursor}
-    if request.args.get("counts") in ("1", "true"):
+    if reading.flag("counts"):
         answer["counts"] = queries.counts()
     response = jsonify(answer)
     if page.next_cursor:
@@ -79,14 +79,14 @@ def change(task_id: str) -> Response:
         schemas.PatchBody.model_validate(reading.json_object())
     except ValidationError as error:
         return invalid(faults_of(error, schemas.PatchBody))
-    stop = revoke.stop(task_id, by="PATCH /api/tasks")
+    stop = verdicts.stop(task_id, by="PATCH /api/tasks")
     return _shown(task_id, verdict=stop) if stop.took_effect else verdicts.answer(stop)
 
 
 @blueprint.post("/<task_id>/stop")
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
-    return verdicts.answer(revoke.stop(reading.task_id(task_id), by="POST /api/tasks/<id>/stop"))
+    return verdicts.answer(verdicts.stop(reading.task_id(task_id), by="POST /api/tasks/<id>/stop"))
 
 
 def _shown(task_id: str, verdict: Stop | None = None) -> Response:

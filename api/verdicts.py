@@ -6,17 +6,23 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from api import schemas
+from api import reading, schemas
 from api.errors import problem
+from tasks import revoke
 from tasks.revoke import Stop, Verdict
 
 _SAID = {
-    Verdict.STOPPED_BEFORE_START: "Task stopped before it started.",
+    Verdict.STOPPED_BEFORE_START: "Task stopped: no attempt was running, and none will.",
     Verdict.ROLLED_BACK: "Task stopped; everything it did was rolled back.",
     Verdict.STOPPING: "Task is being stopped; none of its work will stay.",
     Verdict.ALREADY_FINISHED: "Task had already finished; nothing was changed.",
     Verdict.TOO_LATE_COMMITTED: "Too late: the task was already being committed; its work stays.",
 }
+
+
+def stop(task_id: str, *, by: str) -> Stop:
+    """Take a task back, and wait for the undoing as long as the client prefers."""
+    return revoke.stop(task_id, by=by, wait_seconds=reading.preferred_wait(revoke.WAIT_SECONDS))
 
 
 def answer(stop: Stop, **more: Any) -> Response:

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from api import create_app
 from cli.stack import Stack
-from ledger import transitions
+from ledger import queries
 from ledger.states import State
 from tasks import relay, results
 from tests import broker, life, task_types  # noqa: F401  registers the types
@@ -61,7 +61,7 @@ def test_without_broker_and_redis_a_task_is_accepted_quickly(configured: Callabl
         assert seconds < 0.5
     shown, seconds = ask(door, "GET", answer.headers["Location"])
     assert (shown.get_json()["state"], seconds < 0.5) == ("queued", True)
-    assert len(transitions.undispatched(-1)) == 20, "the monitor will send their tickets"
+    assert len(queries.undispatched(-1)) == 20, "the monitor will send their tickets"
 
 
 def test_a_frozen_broker_slows_nobody_down(servers: Stack, door: FlaskClient) -> None:
@@ -108,21 +108,22 @@ def test_without_the_database_it_says_so_soon(
 
 def test_a_frozen_database_is_told_soon_and_forgotten_after(servers: Stack, door: FlaskClient) -> None:
     ask(door, "POST", "/api/tasks")
-    eventually(lambda: transitions.undispatched(-1) == [], what="the relay is done with the ledger")
-    servers.kill("mariadb", signal.SIGSTOP)
+    eventually(lambda: queries.undispatched(-1) == [], what="the relay is done with the ledger")
+    servers.kill(servers.databases["ledger"], signal.SIGSTOP)
     try:
         for method, path in (*NEEDS_THE_LEDGER, ("GET", "/get_data/count")):
             answer, seconds = ask(door, method, path)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1"), path
             assert seconds < (6 if path == "/get_data/count" else SOON), path
     finally:
-        servers.kill("mariadb", signal.SIGCONT)
+        servers.kill(servers.databases["ledger"], signal.SIGCONT)
     eventually(lambda: ask(door, "POST", "/api/tasks")[0].status_code == 202)
 
 
 def test_a_restarted_database_is_found_again(servers: Stack, door: FlaskClient) -> None:
     ask(door, "POST", "/api/tasks")
-    servers.wait("mariadb", after_pid=servers.kill("mariadb"))
+    server = servers.databases["ledger"]
+    servers.wait(server, after_pid=servers.kill(server))
     answer, _ = ask(door, "POST", "/api/tasks")
     assert answer.status_code == 202
     assert life.state(answer.get_json()["task_id"]) is State.QUEUED

@@ -159,7 +159,7 @@ def test_broken_json_is_refused_with_its_place(body: bytes, said: str, door: Fla
 
 
 def test_a_body_over_the_limit_is_too_large(door: FlaskClient) -> None:
-    check(door.post("/api/tasks", json=SOUND | {"parameters": {"data": "x" * 262_144}}), 413)
+    check(door.post("/api/tasks", json=SOUND | {"parameters": {"data": "x" * 262_144}}), 413, "262,144 bytes")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
@@ -189,6 +189,7 @@ def test_only_json_is_read_as_json(kind: str, door: FlaskClient) -> None:
         ("created_after=2030-01-01T00:00:00", "?created_after"),
         ("created_after=0001-01-01T00:00:00%2B14:00", "?created_after"),
         ("created_before=9999-12-31T23:59:59-14:00", "?created_before"),
+        ("counts=banana", "?counts"),
         ("stat=queued", "?stat"),
     ],
     ids=lambda part: str(part)[:40],

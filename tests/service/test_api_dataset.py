@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import insert
 
-from ledger import db, xa
+from ledger import db, queries, xa
+from ledger.states import State
 from ledger.xa import Branch, BranchId
+from tasks import revoke
+from tasks.revoke import Verdict
 from tasks.types.dataset import data
 from tests import life
 from tests.conftest import eventually
@@ -75,6 +79,17 @@ def test_the_older_insert_gives_up_waiting_honestly(
     answer = door.post("/dpd_insert/300")
     assert (answer.status_code, answer.headers["Retry-After"]) == (202, "1")
     assert life.state(answer.get_json()["task_id"]) == "queued"
+
+
+def test_the_older_insert_says_that_it_was_stopped_meanwhile(door: FlaskClient) -> None:
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(door.post, "/dpd_insert/300")
+        [row] = eventually(lambda: queries.page(states=[State.QUEUED]).rows)
+        assert revoke.stop(row.id, by="a test").verdict is Verdict.STOPPED_BEFORE_START
+        answer = waiting.result()
+    body: Any = answer.get_json()
+    assert (answer.status_code, body["success"], body["task_id"]) == (409, False, row.id)
+    assert body["detail"] == "the task is revoked"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -204,6 +204,30 @@ def test_a_running_task_is_stopped_with_a_verdict_and_its_rows(door: FlaskClient
 
 
 @pytest.mark.parametrize(
+    ("preferred", "applied", "status", "verdict"),
+    [
+        ("wait=0", "wait=0", 202, "stopping"),
+        ("respond-async, wait=3", "wait=3", 200, "rolled_back"),
+        ("wait=86400", "wait=30", 200, "rolled_back"),
+        ("wait=-1", None, 200, "rolled_back"),
+        ("wait=soon", None, 200, "rolled_back"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/tasks/{}/stop", "/stop/{}"])
+def test_a_stop_waits_as_long_as_the_client_prefers(
+    path: str, preferred: str, applied: str | None, status: int, verdict: str, door: FlaskClient
+) -> None:
+    task_id = life.accept("bulk_insert", {"rows": 5})
+    life.claim(task_id)
+    answer = door.post(path.format(task_id), headers={"Prefer": preferred})
+    assert (answer.status_code, answer.get_json()["verdict"]) == (status, verdict)
+    assert answer.headers.get("Preference-Applied") == applied
+    if status == 202:
+        assert answer.headers["Location"] == f"/api/tasks/{task_id}"
+        assert life.state(task_id) is State.REVOKING
+
+
+@pytest.mark.parametrize(
     ("state", "verdict"), [(State.SUCCEEDED, "already_finished"), (State.REVOKED, "already_finished")]
 )
 @pytest.mark.parametrize("way", ["PATCH", "POST"])

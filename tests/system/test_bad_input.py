@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests.system.books import Books
 from tests.system.service import Service
 
+#: How large a body may be, unless the operator says otherwise.
+LIMIT_BYTES = 262_144
 NOBODY = "019aa5c0-0000-7000-8000-000000000001"
 
 
@@ -17,7 +20,7 @@ def task(task_type: str = "bulk_insert", **fields: Any) -> dict[str, Any]:
     return {"json": {"task_type": task_type, **fields}}
 
 
-def raw(body: str | bytes) -> dict[str, Any]:
+def raw(body: str | bytes | Iterator[bytes]) -> dict[str, Any]:
     return {"data": body, "headers": {"Content-Type": "application/json"}}
 
 
@@ -41,7 +44,7 @@ POSTS: dict[str, tuple[dict[str, Any], str]] = {
     "a key twice": (raw('{"task_type": "bulk_insert", "task_type": "poison"}'), "task_type"),
     "nested too deeply": (raw('{"a":' * 5000 + "1" + "}" * 5000), "nested"),
     "no UTF-8": (raw(b'{"task_type": "\xff"}'), "UTF-8"),
-    "too large": (raw(json.dumps({"task_type": "x" * 300_000})), "exceeds"),
+    "too large": (raw(json.dumps({"task_type": "x" * 300_000})), "262,144 bytes"),
     "path out of the folder": (
         task("file_processing", parameters={"filename": "../../etc/passwd"}),
         "filename",
@@ -68,6 +71,20 @@ def test_a_task_is_refused_for(request_: dict[str, Any], word: str, service: Ser
     assert word in answer.json()["detail"], answer.text
     assert "Traceback" not in answer.text
     assert not books.states()
+
+
+def in_chunks(size: int) -> Iterator[bytes]:
+    """A task's body of so many bytes, of which the very first ones would do."""
+    body = json.dumps({"task_type": "bulk_insert", "parameters": {"rows": 1}}).encode().ljust(size)
+    return (body[start : start + 8192] for start in range(0, size, 8192))
+
+
+def test_a_body_without_a_length_is_taken_up_to_the_limit_only(service: Service, books: Books) -> None:
+    for more, status in ((-1, 202), (1, 413), (1_000_000, 413)):
+        answer = service.ask("POST", "/api/tasks", **raw(in_chunks(LIMIT_BYTES + more)))
+        assert answer.status_code == status, f"{more} bytes beyond the limit: {answer.text}"
+    assert "may have at most" in answer.json()["detail"]
+    assert books.states().total() == 1
 
 
 #: A request that is refused, the status, and a word that the answer must hold.
