@@ -6,7 +6,7 @@ SLUICE := .venv/bin/python -m cli
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo env test lint clean pins bootstrap bootstrap-dev
+.PHONY: help up down status logs demo env test test-mysql proof mysql lint clean pins bootstrap bootstrap-dev
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,21 @@ env: .venv/bin/python ## print shell exports for scripts: eval "$(make env)"
 test: bootstrap-dev ## check the code and run the tests, with servers of their own
 	@$(MAKE) lint
 	@.venv/bin/python -m pytest $(ARGS)
+	@$(if $(ARGS),,$(MAKE) test-mysql)
+
+# Whatever speaks XA, with every database on MySQL.
+MYSQL_TESTS := $(patsubst %,tests/service/test_%.py,xa resolve revoke migrations fitness)
+
+test-mysql: bootstrap-dev ## run the tests of two-phase commit on the MySQL of `make mysql`, if it is there
+	@if [ -x .sluice/mysql-server/usr/sbin/mysqld ]; \
+	then .venv/bin/python -m pytest --databases mysql $(MYSQL_TESTS); \
+	else echo "MySQL is not here, its tests are left out: make mysql brings it"; fi
+
+proof: bootstrap-dev ## stop, kill and freeze writing tasks at the worst moments, and print what came of it
+	@.venv/bin/python -m pytest tests/system/test_storm_*.py $(ARGS)
+
+mysql: ## fetch a real MySQL server for the tests, into .sluice/mysql-server
+	@$(PYTHON) -m cli.mysql_packages $(if $(OPTIONAL),--optional)
 
 lint: bootstrap-dev ## ruff and mypy
 	@.venv/bin/ruff check .

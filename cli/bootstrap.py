@@ -56,6 +56,8 @@ NEEDS = (
     Need("mariadb-server-core", "mariadb-install-db", unless=("LEDGER_DATABASE_URL", "DATA_DATABASE_URL")),
     Need("mariadb-client-core", "my_print_defaults", unless=("LEDGER_DATABASE_URL", "DATA_DATABASE_URL")),
     Need("redis-server", "redis-server", unless=("CELERY_RESULT_BACKEND",), services=("redis-server",)),
+    # What `make up` shows to try next, and the README's lines.
+    Need("curl", "curl"),
 )
 
 #: Run as root. Services are not started (exit code 101 of policy-rc.d) while packages are installed, whatever stood in
@@ -176,6 +178,11 @@ def root_prefix(packages: str) -> list[str]:
 
 
 def make_venv(requirements: Iterable[str], output: Output) -> None:
+    if VENV.is_symlink():
+        # Making it anew would empty the environment of whoever it belongs to.
+        raise BootstrapFailed(
+            f".venv is a link to {VENV.readlink()}: remove the link, or set up that checkout instead"
+        )
     files = [CHECKOUT / name for name in requirements]
     wanted = [stamp(file) for file in files]
     found = STAMP.read_text().split("\n") if STAMP.exists() and is_alive(VENV) else []

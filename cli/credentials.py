@@ -23,6 +23,7 @@ class Credentials:
     stack_id: str = field(default_factory=_token)
     supervisor: str = field(default_factory=_token)
     mariadb: str = field(default_factory=_token)
+    mysql: str = field(default_factory=_token)
     rabbitmq: str = field(default_factory=_token)
     redis: str = field(default_factory=_token)
     flower: str = field(default_factory=_token)

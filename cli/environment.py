@@ -11,16 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cli.servers import mariadb, rabbitmq, redis, smtp
+from cli import placement
+from cli.placement import ALL_ON_MARIADB
+from cli.servers import databases as database_servers
+from cli.servers import rabbitmq, redis, smtp
 from cli.site import Site
 
-#: The variables that say where a server is; with all of them given, it is not ours to start.
-ADDRESSES: Mapping[str, tuple[str, ...]] = {
-    mariadb.NAME: ("LEDGER_DATABASE_URL", "DATA_DATABASE_URL"),
-    rabbitmq.NAME: ("CELERY_BROKER_URL",),
-    redis.NAME: ("CELERY_RESULT_BACKEND",),
-    smtp.NAME: ("SMTP_URL",),
-}
+#: The variables with one address each, by the databases that they are of.
+_DATABASES = {"ledger": "LEDGER_DATABASE_URL", "data": "DATA_DATABASE_URL"}
 
 API_PORT = "SLUICE_API_PORT"
 FLOWER_PORT = "SLUICE_FLOWER_PORT"
@@ -51,25 +49,41 @@ def chosen(
     return {name: value for name, value in dotenv.items() if name.removesuffix(_FILE) not in overruled} | real
 
 
+def addresses(databases: Mapping[str, str] = ALL_ON_MARIADB) -> dict[str, tuple[str, ...]]:
+    """The variables that say where a server is; with all of them given, it is not ours to start."""
+    return {
+        **{
+            server: tuple(name for each, name in _DATABASES.items() if databases[each] == server)
+            for server in placement.servers(databases)
+        },
+        rabbitmq.NAME: ("CELERY_BROKER_URL",),
+        redis.NAME: ("CELERY_RESULT_BACKEND",),
+        smtp.NAME: ("SMTP_URL",),
+    }
+
+
 def is_given(overrides: Mapping[str, str], name: str) -> bool:
     return name in overrides or name + _FILE in overrides
 
 
 def given(overrides: Mapping[str, str]) -> list[str]:
     """The addresses that the operator gave."""
-    return [name for names in ADDRESSES.values() for name in names if is_given(overrides, name)]
+    return [name for names in addresses().values() for name in names if is_given(overrides, name)]
 
 
-def is_external(overrides: Mapping[str, str], server: str) -> bool:
-    return all(is_given(overrides, name) for name in ADDRESSES[server])
+def is_external(
+    overrides: Mapping[str, str], server: str, databases: Mapping[str, str] = ALL_ON_MARIADB
+) -> bool:
+    names = addresses(databases).get(server, ())
+    return bool(names) and all(is_given(overrides, name) for name in names)
 
 
 def private(site: Site) -> dict[str, str]:
     """The variables of the service as the stack would have them."""
     return {
-        "DATA_DATABASES": f"archive={mariadb.url(site, mariadb.ARCHIVE)}",
-        "LEDGER_DATABASE_URL": mariadb.url(site, mariadb.LEDGER),
-        "DATA_DATABASE_URL": mariadb.url(site, mariadb.DATA),
+        "DATA_DATABASES": f"archive={database_servers.url(site, 'archive')}",
+        "LEDGER_DATABASE_URL": database_servers.url(site, "ledger"),
+        "DATA_DATABASE_URL": database_servers.url(site, "data"),
         "CELERY_BROKER_URL": rabbitmq.url(site),
         "CELERY_RESULT_BACKEND": redis.url(site),
         "SMTP_URL": smtp.url(site),
@@ -81,8 +95,8 @@ def private(site: Site) -> dict[str, str]:
 def of_processes(site: Site, overrides: Mapping[str, str]) -> dict[str, str]:
     """What every process of the service gets."""
     own = {name: value for name, value in private(site).items() if not is_given(overrides, name)}
-    if is_external(overrides, mariadb.NAME):
-        # It lies on the private server, which is not started then.
+    if is_external(overrides, site.databases["archive"], site.databases):
+        # It lies on a private server that is not started then.
         own.pop("DATA_DATABASES", None)
     return own | {name: value for name, value in overrides.items() if name not in STACK_ONLY}
 

@@ -6,7 +6,7 @@ A probe returns when it is, and raises when it is not; the exception says why.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,13 +14,16 @@ import kombu
 import redis
 import requests
 import sqlalchemy
-from amqp.exceptions import NotFound
-from celery import Celery
+from kombu.pidbox import Mailbox
 
 Probe = Callable[[], None]
 
 #: Seconds for one answer.
 _PATIENCE = 2
+#: Seconds for a worker's answer to a ping.
+_ANSWER_SECONDS = 0.5
+#: Answers of other workers, and late ones to earlier pings, that may come before it.
+_MOST_ANSWERS = 1000
 
 
 class NotReady(Exception):
@@ -52,8 +55,7 @@ def database(url: str) -> Probe:
 
 def broker(url: str) -> Probe:
     def probe() -> None:
-        options = {"read_timeout": _PATIENCE, "write_timeout": _PATIENCE}
-        with kombu.Connection(url, connect_timeout=_PATIENCE, transport_options=options) as connection:
+        with _connection(url) as connection:
             connection.connect()
 
     return probe
@@ -82,32 +84,41 @@ def mail_server(url: str) -> Probe:
 
 
 def worker(broker_url: str, name: str) -> Probe:
-    """Asks a Celery worker on this machine to answer; with its broker away nobody can, and that it runs must do.
-
-    An answer may get lost on the way; that the worker listens for the question shows as well that it is at work.
-    """
-    app = Celery("sluice-cli", broker=broker_url, set_as_current=False)
-    app.conf.update(control_queue_durable=True, control_queue_exclusive=False)
+    """Asks a Celery worker on this machine to answer; with its broker away nobody can, and that it runs must do."""
     node = f"{name}@{socket.gethostname()}"
 
     def probe() -> None:
-        if why_not(broker(broker_url)) is not None or app.control.ping(destination=[node], timeout=0.5):
-            return
-        if not _listeners(broker_url, f"{node}.celery.pidbox"):
+        if why_not(broker(broker_url)) is None and not _answers(broker_url, node):
             raise NotReady(f"{node} does not answer")
 
     return probe
 
 
-def _listeners(broker_url: str, queue: str) -> int:
-    """How many consumers a queue has; 0 when it is not there."""
-    options = {"read_timeout": _PATIENCE, "write_timeout": _PATIENCE}
-    with kombu.Connection(broker_url, connect_timeout=_PATIENCE, transport_options=options) as connection:
-        channel: Any = connection.channel()
+class _Answered(Exception):
+    """The answer has come."""
+
+
+def _answers(broker_url: str, node: str) -> bool:
+    """Through Kombu's mailbox and not through a Celery application: that would ask the broker which CELERY_BROKER_URL
+    names in our own environment, whatever it is told."""
+
+    def hear(answer: Mapping[str, Any]) -> None:
+        if node in answer:
+            raise _Answered
+
+    mailbox: Any = Mailbox("celery", type="fanout", accept=["json"], queue_durable=True, queue_exclusive=False)
+    with _connection(broker_url) as connection:
         try:
-            return int(channel.queue_declare(queue, passive=True).consumer_count)
-        except NotFound:
-            return 0
+            # Late answers to earlier pings may come first: several mailboxes may get the same name, an address.
+            mailbox(connection).multi_call("ping", timeout=_ANSWER_SECONDS, limit=_MOST_ANSWERS, callback=hear)
+        except _Answered:
+            return True
+    return False
+
+
+def _connection(broker_url: str) -> kombu.Connection:
+    options = {"read_timeout": _PATIENCE, "write_timeout": _PATIENCE}
+    return kombu.Connection(broker_url, connect_timeout=_PATIENCE, transport_options=options)
 
 
 def page(url: str) -> Probe:

@@ -10,6 +10,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_STATE = CHECKOUT / ".sluice"
 VENV = CHECKOUT / ".venv"
 SAMPLES = CHECKOUT / "samples"
+#: MySQL's packages, unpacked by `make mysql`; every stack of this checkout starts its MySQL from there.
+MYSQL = DEFAULT_STATE / "mysql-server"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,37 @@ def leaders(processes: Iterable[Marked]) -> list[Marked]:
     all_of_them = list(processes)
     pids = {each.pid for each in all_of_them}
     return [each for each in all_of_them if each.parent not in pids]
+
+
+def listening(processes: Iterable[Marked]) -> frozenset[int]:
+    """The TCP ports on which they listen."""
+    sockets = {socket for each in processes for socket in _sockets(each.pid)}
+    return frozenset(port for socket, port in _listeners() if socket in sockets)
+
+
+def _sockets(pid: int) -> Iterator[str]:
+    """The sockets that a process has open, by their inodes."""
+    try:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            kind, _, inode = os.readlink(descriptor).partition(":")
+            if kind == "socket":
+                yield inode.strip("[]")
+    except OSError:
+        # It has just ended, or closed that one.
+        return
+
+
+def _listeners() -> Iterator[tuple[str, int]]:
+    """Each listening socket's inode with its port, as the kernel's tables have them."""
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == _LISTEN:
+                yield inode, int(local.rpartition(":")[2], 16)
+
+
+#: The kernel's number for a socket that listens.
+_LISTEN = "0A"
 
 
 def end(processes: Iterable[Marked], *, stack_id: str, seconds: float) -> None:

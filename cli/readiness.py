@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from cli import application, environment, health
+from cli import application, environment, health, placement
 from cli.output import Output
-from cli.servers import mariadb, rabbitmq, redis, smtp
+from cli.servers import databases, rabbitmq, redis, smtp
 from cli.site import Site
 from cli.supervisor import Process, Supervisor
 from cli.trouble import Trouble
@@ -23,6 +23,8 @@ PROCESSES = 2
 LOOK_SECONDS = 0.1
 #: Lines of a log that a failure shows.
 LOG_LINES = 20
+#: Characters of each: Erlang puts whole terms into one line.
+LOG_WIDTH = 400
 
 
 class PartFailed(Trouble):
@@ -74,10 +76,10 @@ class Readiness:
 
     def look_at_external_servers(self, given: Iterable[str]) -> None:
         """Other people's servers are not ours to start, but ours to miss."""
-        for server, names in environment.ADDRESSES.items():
+        for server, names in environment.addresses(self._site.databases).items():
             for name in set(names).intersection(given):
                 url = environment.value(self._variables, name) or ""
-                reason = health.why_not(_EXTERNAL[server](url))
+                reason = health.why_not(_EXTERNAL.get(server, health.database)(url))
                 shown = environment.without_password(url)
                 if reason is not None:
                     raise ServerMissing(f"{name} points at {shown}, which does not answer: {reason}")
@@ -86,9 +88,11 @@ class Readiness:
     def address(self, name: str) -> str:
         """Where a part listens, without its password; empty for who does not."""
         site = self._site
-        if name in environment.ADDRESSES:
-            variable = environment.ADDRESSES[name][0]
-            return environment.without_password(environment.value(self._variables, variable) or "")
+        variables = environment.addresses(site.databases).get(name)
+        if variables:
+            return environment.without_password(environment.value(self._variables, variables[0]) or "")
+        if variables is not None:
+            return environment.without_password(databases.urls(site, name)[0])
         own = {
             rabbitmq.EPMD: f"127.0.0.1:{site.ports[rabbitmq.EPMD]}",
             application.API: application.api_url(site),
@@ -111,10 +115,10 @@ class Readiness:
         return {
             rabbitmq.EPMD: self._listens(rabbitmq.EPMD),
             rabbitmq.NAME: health.all_of(health.broker(rabbitmq.url(site)), self._listens("rabbitmq-ui")),
-            mariadb.NAME: health.all_of(
-                health.database(mariadb.url(site, mariadb.LEDGER)),
-                health.database(mariadb.url(site, mariadb.DATA)),
-            ),
+            **{
+                server: health.all_of(*map(health.database, databases.urls(site, server)))
+                for server in placement.servers(site.databases)
+            },
             redis.NAME: health.result_backend(redis.url(site)),
             smtp.NAME: self._listens(smtp.NAME),
             application.API: health.page(f"{application.api_url(site)}/readyz"),
@@ -125,9 +129,8 @@ class Readiness:
         return health.port("127.0.0.1", self._site.ports[port])
 
 
-#: How to look at a server by its address.
+#: How to look at a server by its address, when it is no database.
 _EXTERNAL: Mapping[str, Callable[[str], health.Probe]] = {
-    mariadb.NAME: health.database,
     rabbitmq.NAME: health.broker,
     redis.NAME: health.result_backend,
     smtp.NAME: health.mail_server,
@@ -165,6 +168,10 @@ def last_lines(log: Path, count: int = LOG_LINES) -> list[str]:
     """The end of a log; nothing when there is none."""
     try:
         with log.open(encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in file.readlines()[-count:]]
+            return [_short(line.rstrip("\n")) for line in file.readlines()[-count:]]
     except FileNotFoundError:
         return []
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LOG_WIDTH else f"{line[:LOG_WIDTH]}..."

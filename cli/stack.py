@@ -31,18 +31,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import application, credentials, environment, ports, processes
+from cli import application, credentials, environment, placement, ports, processes
 from cli.layout import SAMPLES, Layout
 from cli.output import Output
 from cli.program import Program
 from cli.readiness import LOG_LINES, READY_SECONDS, Readiness, last_lines
-from cli.servers import mariadb, rabbitmq, redis, smtp
+from cli.servers import databases as database_servers
+from cli.servers import rabbitmq, redis, smtp
 from cli.site import Site
 from cli.supervisor import NAME as SUPERVISOR
 from cli.supervisor import Process, Supervisor, SupervisorError
 from cli.trouble import Trouble
-
-SERVERS = (rabbitmq.EPMD, rabbitmq.NAME, mariadb.NAME, redis.NAME, smtp.NAME)
 
 #: Seconds that orphans have to end by themselves.
 ORPHAN_SECONDS = 15
@@ -78,11 +77,14 @@ class Stack:
         *,
         overrides: Mapping[str, str] | None = None,
         replicas: Mapping[str, int] | None = None,
+        databases: Mapping[str, str] | None = None,
         output: Output | None = None,
     ) -> None:
         self.layout = Layout(state.absolute())
         self._overrides = dict(overrides or {})
         self._replicas = dict(replicas or {})
+        #: The private server of each database.
+        self.databases = placement.placed(databases or {})
         self._output = output or Output()
 
     # Up and down
@@ -206,7 +208,7 @@ class Stack:
         site = self._site()
         known, readiness = self._known_processes(site), self._readiness()
         parts = []
-        for name in (*SERVERS, *(each.name for each in self._application(site))):
+        for name in (*self._servers(), *(each.name for each in self._application(site))):
             process = known.get(name, Process(name, "STOPPED", 0, 0))
             if self._is_external(name):
                 process = Process(name, "EXTERNAL", 0, 0)
@@ -227,14 +229,14 @@ class Stack:
         return self.layout.credentials.exists() and self._supervisor_is_alive()
 
     def migrate(self) -> None:
-        """Bring both databases to the schema of this code."""
+        """Bring the databases to the schema of this code."""
         site = self._site()
         program = application.migration(self._variables(site))
         log, pid_file = self.layout.log(program.name), self.layout.pid_file(program.name)
         script = program.script(
             stack_id=site.credentials.stack_id, pid_file=pid_file, home=self.layout.home
         ).encode()
-        with self._output.step(program.name, "both databases"), log.open("wb") as file:
+        with self._output.step(program.name, "the databases"), log.open("wb") as file:
             done = subprocess.run(
                 ["/bin/sh"], input=script, stdout=file, stderr=subprocess.STDOUT, env={}, check=False
             )
@@ -276,13 +278,12 @@ class Stack:
         self._choose_ports()
         site = self._site()
         programs = self._programs(site)
-        for server, prepare in (
-            (rabbitmq.NAME, rabbitmq.prepare),
-            (mariadb.NAME, mariadb.prepare),
-            (redis.NAME, redis.prepare),
-        ):
+        for server, prepare in ((rabbitmq.NAME, rabbitmq.prepare), (redis.NAME, redis.prepare)):
             if not self._is_external(server):
                 prepare(site)
+        for server in placement.servers(self.databases):
+            if not self._is_external(server):
+                database_servers.prepare(site, server)
         self._put_samples(site)
         return programs
 
@@ -308,7 +309,7 @@ class Stack:
     def _wanted_ports(self) -> list[ports.Wanted]:
         return [
             ports.Wanted("supervisor"),
-            *mariadb.PORTS,
+            *database_servers.wanted_ports(self.databases),
             *redis.PORTS,
             *smtp.PORTS,
             *rabbitmq.wanted_ports(self._fixed_port(environment.RABBITMQ_UI_PORT)),
@@ -326,16 +327,18 @@ class Stack:
         return int(text)
 
     def _held_ports(self, site: Site) -> frozenset[str]:
-        """The ports on which our own processes listen now."""
-        supervisor = Supervisor(site)
-        if not supervisor.is_alive():
-            return frozenset()
-        living = {name for name, each in supervisor.processes().items() if each.pid}
-        held = {port for each in self._programs(site) if each.name in living for port in each.ports}
-        return frozenset(held | {"supervisor"})
+        """The ports on which our own processes listen now. That a process runs proves nothing: it may be about to fail
+        because somebody else has its port."""
+        held = processes.listening(processes.of_stack(site.credentials.stack_id))
+        return frozenset(name for name, port in site.ports.items() if port in held)
 
     def _programs(self, site: Site) -> list[Program]:
-        own = [*rabbitmq.programs(site), mariadb.program(site), redis.program(site), smtp.program(site)]
+        own = [
+            *rabbitmq.programs(site),
+            *database_servers.programs(site),
+            redis.program(site),
+            smtp.program(site),
+        ]
         return [each for each in own if not self._is_external(each.name)] + self._application(site)
 
     def _application(self, site: Site) -> list[Program]:
@@ -348,7 +351,21 @@ class Stack:
 
     def _is_external(self, name: str) -> bool:
         server = rabbitmq.NAME if name == rabbitmq.EPMD else name
-        return server in environment.ADDRESSES and environment.is_external(self._overrides, server)
+        return environment.is_external(self._overrides, server, self.databases)
+
+    def _is_server(self, name: str) -> bool:
+        """Also a database server that an earlier `up` started and this stack does not have any more."""
+        return name in self._servers() or placement.is_server(name)
+
+    def _servers(self) -> tuple[str, ...]:
+        """The private servers, in the order in which they start."""
+        return (
+            rabbitmq.EPMD,
+            rabbitmq.NAME,
+            *placement.servers(self.databases),
+            redis.NAME,
+            smtp.NAME,
+        )
 
     def _select(self, programs: Sequence[Program], parts: Iterable[str] | None) -> list[str]:
         names = [each.name for each in programs]
@@ -388,8 +405,8 @@ class Stack:
         """The servers, the schema, the service; returns whether anything had to be started."""
         supervisor, readiness = self._running_supervisor(), self._readiness()
         resting = {name for name, each in supervisor.processes().items() if not each.is_running}
-        servers = [name for name in wanted if name in SERVERS]
-        service = [name for name in wanted if name not in SERVERS]
+        servers = [name for name in wanted if self._is_server(name)]
+        service = [name for name in wanted if not self._is_server(name)]
         # RabbitMQ is the slowest, and the schema does not need it.
         slow = [name for name in servers if name == rabbitmq.NAME]
         supervisor.start(name for name in servers if name in resting)
@@ -409,8 +426,8 @@ class Stack:
         supervisor = Supervisor(self._site())
         living = [name for name, each in supervisor.processes().items() if not each.is_over]
         for names in (
-            [name for name in living if name not in SERVERS],
-            [name for name in living if name in SERVERS],
+            [name for name in living if not self._is_server(name)],
+            [name for name in living if self._is_server(name)],
         ):
             if names:
                 with self._output.step("stopped", ", ".join(names)):
@@ -425,7 +442,7 @@ class Stack:
             raise NotUp(f"there is no stack in {self.layout.state} yet")
         # A port that this version of the code has and the last `up` had not is chosen by the next one.
         unknown = {want.name: 0 for want in self._wanted_ports()}
-        return Site(self.layout, unknown | ports.load(self.layout.ports), kept)
+        return Site(self.layout, unknown | ports.load(self.layout.ports), kept, self.databases)
 
     def _variables(self, site: Site) -> dict[str, str]:
         return environment.of_processes(site, self._overrides)

@@ -1,4 +1,4 @@
-"""The private MariaDB: its options, its data folder, its users, and the databases that `sluice` owns.
+"""A private MariaDB: its options, its data folder, its users, and the databases that `sluice` owns.
 
 Nobody logs in as root over the network: root is whoever runs the stack, through the socket in the data folder.
 """
@@ -12,46 +12,37 @@ import subprocess
 from hashlib import sha256
 from pathlib import Path
 
+from cli import placement
 from cli.credentials import USER
 from cli.layout import write_private
-from cli.ports import Wanted
 from cli.program import Program
 from cli.site import Site
 from cli.trouble import Trouble
 
-NAME = "mariadb"
-LEDGER = "sluice_ledger"
-DATA = "sluice_data"
-ARCHIVE = "sluice_archive"
-PORTS = (Wanted(NAME),)
+NAME = placement.MARIADB
 
 
 class InstallError(Trouble):
     """MariaDB's data folder could not be made."""
 
 
-def url(site: Site, database: str) -> str:
-    return f"mysql+pymysql://{USER}:{site.credentials.mariadb}@127.0.0.1:{site.ports[NAME]}/{database}"
-
-
-def program(site: Site) -> Program:
-    folder = site.layout.server(NAME)
+def program(site: Site, server: str = NAME) -> Program:
+    folder = site.layout.server(server)
     return Program(
-        name=NAME,
+        name=server,
         command=(_find("mariadbd"), f"--defaults-file={folder / 'my.cnf'}"),
-        ports=(NAME,),
+        ports=(server,),
         stop_seconds=60,
         # It reads both only at its start.
-        version=sha256((_options(site) + _first_statements(site)).encode()).hexdigest()[:12],
+        version=sha256((_options(site, server) + _first_statements(site, server)).encode()).hexdigest()[:12],
     )
 
 
-def prepare(site: Site) -> None:
+def prepare(site: Site, server: str = NAME) -> None:
     """Write the configuration, and make the data folder when there is none."""
-    folder = site.layout.server(NAME)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    write_private(folder / "init.sql", _first_statements(site))
-    write_private(folder / "my.cnf", _options(site))
+    folder = site.layout.server(server)
+    write_private(folder / "init.sql", _first_statements(site, server))
+    write_private(folder / "my.cnf", _options(site, server))
     if not (folder / "data").exists():
         _install(folder)
 
@@ -83,15 +74,15 @@ def _install(folder: Path) -> None:
     unfinished.rename(folder / "data")
 
 
-def _options(site: Site) -> str:
-    folder = site.layout.server(NAME)
+def _options(site: Site, server: str) -> str:
+    folder = site.layout.server(server)
     return f"""\
 # Written anew by every `sluice up`.
 [mariadbd]
 user = {pwd.getpwuid(os.getuid()).pw_name}
 datadir = {folder / "data"}
 bind-address = 127.0.0.1
-port = {site.ports[NAME]}
+port = {site.ports[server]}
 # In the data folder: a longer path might not fit into the 107 characters of a socket's name.
 socket = mariadb.sock
 pid-file = mariadb.pid
@@ -112,7 +103,7 @@ innodb-undo-log-truncate = ON
 """
 
 
-def _first_statements(site: Site) -> str:
+def _first_statements(site: Site, server: str) -> str:
     """Run by every start before the first connection: one statement per line, each harmless when repeated.
 
     The pattern lets the user make and drop databases of its own kind, as the tests do.
@@ -120,9 +111,10 @@ def _first_statements(site: Site) -> str:
     account = f"'{USER}'@'127.0.0.1'"
     return "\n".join(
         [
-            f"CREATE DATABASE IF NOT EXISTS {LEDGER};",
-            f"CREATE DATABASE IF NOT EXISTS {DATA};",
-            f"CREATE DATABASE IF NOT EXISTS {ARCHIVE};",
+            *(
+                f"CREATE DATABASE IF NOT EXISTS {schema};"
+                for schema in placement.schemas(site.databases, server)
+            ),
             f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{site.credentials.mariadb}';",
             f"ALTER USER {account} IDENTIFIED BY '{site.credentials.mariadb}';",
             f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {account};",

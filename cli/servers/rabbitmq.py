@@ -61,6 +61,8 @@ def programs(site: Site) -> tuple[Program, Program]:
         # An orderly stop takes 6 s with the management page, and gains nothing: the queues are quorum queues, whose
         # every confirmed message is on disk, and the stack stops what publishes and consumes before.
         stop_signal="KILL",
+        # It reads them only at its start.
+        version=hashlib.sha256(_options(site).encode()).hexdigest()[:12],
     )
     return epmd, server
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from cli.program import MARK
 Start = Callable[..., subprocess.Popen[str]]
 
 DOCILE = "import sys; print('ready', flush=True); sys.stdin.read()"
+LISTENER = (
+    "import socket, sys; server = socket.create_server(('127.0.0.1', 0)); print('ready', flush=True);"
+    "print(server.getsockname()[1], flush=True); sys.stdin.read()"
+)
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {DOCILE}"
 
 
@@ -64,6 +69,13 @@ def test_a_pid_that_belongs_to_a_stranger_now_is_not_touched(start: Start, stack
     stranger = start(DOCILE, "somebody/else")
     processes.end([Marked(stranger.pid, 1, "data")], stack_id=stack_id, seconds=0.5)
     assert stranger.poll() is None
+
+
+def test_the_ports_of_ones_own_processes_are_told_from_strangers(start: Start, stack_id: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)):
+        ours = start(LISTENER, f"{stack_id}/redis")
+        assert ours.stdout is not None
+        assert processes.listening(processes.of_stack(stack_id)) == {int(ours.stdout.readline())}
 
 
 def test_leaders_are_those_whose_parent_is_not_among_them() -> None:
