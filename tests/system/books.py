@@ -91,20 +91,23 @@ class Books:
             return int(connection.execute(text("SELECT COUNT(*) FROM data")).scalar_one())
 
     def in_doubt(self) -> list[str]:
-        """The names of our prepared branches: task, attempt and database. The databases lie on one server."""
-        with self.data.connect() as connection:
-            found = connection.execute(text("XA RECOVER"))
-            return [row[3] for row in found if row[0] == xa.FORMAT_ID]
+        """The names of our prepared branches: task, attempt and database. Several databases may lie on one server."""
+        found = set()
+        for engine in self.databases.values():
+            with engine.connect() as connection:
+                found |= {"".join(names) for names in invariants.prepared_branches(connection)}
+        return sorted(found)
 
     def is_being_written(self, task_id: str) -> bool:
         """Whether a connection holds a lock of the task, or a branch of it is prepared."""
+        return any(self._is_locked(task_id, name) for name in self.databases) or any(
+            branch.startswith(task_id) for branch in self.in_doubt()
+        )
+
+    def _is_locked(self, task_id: str, database: str) -> bool:
         lock = text("SELECT IS_USED_LOCK(:name) IS NOT NULL")
-        with self.data.connect() as connection:
-            held = [
-                connection.execute(lock, {"name": xa.lock_name(task_id, name)}).scalar_one()
-                for name in self.databases
-            ]
-        return any(held) or any(branch.startswith(task_id) for branch in self.in_doubt())
+        with self.databases[database].connect() as connection:
+            return bool(connection.execute(lock, {"name": xa.lock_name(task_id, database)}).scalar_one())
 
     def all_ended(self, task_ids: Collection[str], *, within: float) -> None:
         """Wait until every one of these tasks is over."""
@@ -161,7 +164,7 @@ class Books:
 
     def _roll_back(self, branch: str) -> None:
         """A test that failed must not spoil the next one."""
-        with self.data.connect() as connection:
+        with self.databases[branch.rpartition(".")[2]].connect() as connection:
             connection.exec_driver_sql("XA ROLLBACK %s,%s,%s", (branch[:36], branch[36:], xa.FORMAT_ID))
 
     def _unfinished(self) -> Sequence[Row[Any]]:

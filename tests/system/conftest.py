@@ -13,16 +13,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from zlib import crc32
 
 import pytest
 from _pytest.mark import ParameterSet
 
 from cli.stack import Stack
-from tests.conftest import CHECKOUT
-from tests.system import failpoint, processes
+from tests.conftest import PORTS, databases
+from tests.system import failpoint, processes, proof
 from tests.system.books import Books
 from tests.system.service import Service
+from tests.system.storm import Storm
 
 LEASE_SECONDS = 3
 STOP_GRACE_SECONDS = 1
@@ -32,8 +32,8 @@ LONG_TIMEOUT_SECONDS = 1200
 #: The second data worker rests unless a test asks for it.
 SECOND_DATA_WORKER = "data-2"
 
-#: Away from the ports that people expect a stack of their own on, and from those of another checkout's tests.
-_PORT = 17_000 + crc32(str(CHECKOUT).encode()) % 1_000 * 3
+#: A line for each storm that ran.
+_PROOF = pytest.StashKey[list[proof.Line]]()
 
 _OVERRIDES = {
     "SLUICE_FAILPOINT_DIR": str(failpoint.FOLDER),
@@ -41,9 +41,9 @@ _OVERRIDES = {
     "SLUICE_STOP_GRACE_SECONDS": str(STOP_GRACE_SECONDS),
     "SLUICE_SHUTDOWN_GRACE_SECONDS": str(SHUTDOWN_GRACE_SECONDS),
     "SLUICE_TASK_MODULES": "tests.system.odd_types",
-    "SLUICE_API_PORT": str(_PORT),
-    "SLUICE_FLOWER_PORT": str(_PORT + 1),
-    "SLUICE_RABBITMQ_UI_PORT": str(_PORT + 2),
+    "SLUICE_API_PORT": str(PORTS[0]),
+    "SLUICE_FLOWER_PORT": str(PORTS[1]),
+    "SLUICE_RABBITMQ_UI_PORT": str(PORTS[2]),
 }
 
 
@@ -66,6 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: only with --long")
+    config.stash[_PROOF] = []
     if config.getoption("--seed", None) is None:
         config.option.seed = random.SystemRandom().randrange(1_000_000)
 
@@ -90,6 +91,13 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"system tests: {form} form, --seed {config.option.seed}"
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if lines := config.stash[_PROOF]:
+        terminalreporter.section("what the storms have shown")
+        for text in proof.table(lines):
+            terminalreporter.write_line(text)
+
+
 @pytest.fixture(scope="session")
 def scale(pytestconfig: pytest.Config) -> Scale:
     return Scale(bool(pytestconfig.getoption("--long", False)))
@@ -102,9 +110,11 @@ def chance(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> rando
 
 
 @pytest.fixture(scope="session")
-def session_stack() -> Iterator[Stack]:
+def session_stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """A new stack each time: what an interrupted session left is not to be met again."""
-    stack = Stack(failpoint.STATE, overrides=_OVERRIDES, replicas={"data": 2})
+    stack = Stack(
+        failpoint.STATE, overrides=_OVERRIDES, replicas={"data": 2}, databases=databases(pytestconfig)
+    )
     if stack.layout.credentials.exists():
         stack.wipe()
     failpoint.FOLDER.mkdir(parents=True)
@@ -134,3 +144,19 @@ def stack(session_stack: Stack, books: Books) -> Iterator[Stack]:
     yield session_stack
     processes.heal(session_stack, resting=frozenset({SECOND_DATA_WORKER}))
     books.at_rest()
+
+
+@pytest.fixture
+def storm(
+    stack: Stack,
+    books: Books,
+    service: Service,
+    chance: random.Random,
+    request: pytest.FixtureRequest,
+    pytestconfig: pytest.Config,
+) -> Storm:
+    """A storm with a line of its own in the table at the end."""
+    engines = proof.engines({"ledger": books.ledger, **books.databases})
+    line = proof.Line(proof.title(request.node.name), engines)
+    pytestconfig.stash[_PROOF].append(line)
+    return Storm(stack, books, service, line, chance)

@@ -85,7 +85,7 @@ def test_the_door_answers_while_the_broker_is_frozen(service: Service, stack: St
 
 
 def test_the_door_refuses_while_the_database_is_frozen(service: Service, stack: Stack, books: Books) -> None:
-    with frozen(stack.pid("mariadb")):
+    with frozen(stack.pid(stack.databases["ledger"])):
         began = time.monotonic()
         answer = service.ask("POST", "/api/tasks", json={"task_type": "bulk_insert"})
         took = time.monotonic() - began

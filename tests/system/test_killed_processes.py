@@ -6,19 +6,25 @@ import pytest
 import requests
 
 import celery_config
-from cli import credentials
+from cli import credentials, placement
 from cli import processes as marked
 from cli.stack import Stack
+from tests.conftest import databases
 from tests.system import processes
 from tests.system.books import Books
 from tests.system.conftest import SECOND_DATA_WORKER
 from tests.system.patience import until
 from tests.system.service import Service
 
-VICTIMS = ("api", "data", "email", "file", "monitor", "flower", "mariadb", "redis", "rabbitmq", "smtp")
+VICTIMS = ("api", "data", "email", "file", "monitor", "flower", "redis", "rabbitmq", "smtp")
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The processes that are killed: which database servers there are, the command line says."""
+    if "victim" in metafunc.fixturenames:
+        metafunc.parametrize("victim", [*VICTIMS, *placement.servers(databases(metafunc.config))])
+
+
 def test_the_service_recovers_from_the_death_of(
     victim: str, service: Service, stack: Stack, books: Books
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import Row
 
 from cli.stack import Stack
 from tests.system.books import Books
@@ -33,7 +35,7 @@ def test_a_high_task_starts_next_in_a_backlog_of_low_ones(
     assert books.states(lows)["queued"] > 0, f"the backlog was gone before: {books.states(lows)}"
 
     overtaken = [lows_started_before(books, high, lows) for high in highs]
-    waited = [(row.started_at - row.dispatched_at).total_seconds() for row in books.tasks(highs)]
+    waited = [waited_seconds(row) for row in books.tasks(highs)]
     with capsys.disabled():
         print(f"\n  highs waited {[f'{1000 * each:.0f} ms' for each in waited]} behind {overtaken} lows")
     assert max(overtaken) <= IN_HAND, f"lows that started before a high that was ready: {overtaken}"
@@ -50,7 +52,18 @@ def lows_started_before(books: Books, high: str, lows: list[str]) -> int:
     """How many low tasks started between the broker's word that it has the high ticket and the start of its task."""
     row = books.task(high)
     claims = books.events("claimed", lows)
-    return sum(row.dispatched_at < claim.at < row.started_at for claim in claims)
+    return sum(ready_at(row) < claim.at < row.started_at for claim in claims)
+
+
+def ready_at(row: Row[Any]) -> datetime:
+    """When the broker had said that it has the ticket. A worker may be quicker than the note of it, which is then not
+    taken any more."""
+    ready: datetime = row.dispatched_at or row.started_at
+    return ready
+
+
+def waited_seconds(row: Row[Any]) -> float:
+    return (row.started_at - ready_at(row)).total_seconds()
 
 
 def test_tasks_of_one_priority_start_in_the_order_of_their_coming(
@@ -107,7 +120,7 @@ def test_no_high_task_waits_for_a_busy_worker_while_another_is_free(
         assert books.states(busy) == {"running": IN_HAND}, (
             "the busy worker was free before the highs had ended"
         )
-    waited = [(row.started_at - row.dispatched_at).total_seconds() for row in rows]
+    waited = [waited_seconds(row) for row in rows]
     with capsys.disabled():
         print(f"\n  six highs waited {', '.join(f'{1000 * each:.0f}' for each in sorted(waited))} ms")
     # On a machine with other things to do, a fraction of the eight seconds is proof enough.
