@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ledger import queries
+from ledger import leadership, queries
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -25,9 +25,21 @@ class LedgerCollector:
         for queue, number in queries.waiting_by_queue(0).items():
             waiting.add_metric([queue], number)
         yield waiting
+        yield from _leader()
         totals = queries.totals()
         for name, words in _TOTALS.items():
             yield CounterMetricFamily(f"sluice_{name}", words, value=totals.get(name, 0))
+
+
+def _leader() -> Iterator[Metric]:
+    words = "1 for the monitor that leads, 0 once its lease is over"
+    leads = GaugeMetricFamily("sluice_leader", words, labels=["monitor"])
+    term = GaugeMetricFamily("sluice_leader_term", "How many times a monitor has begun to lead")
+    found = leadership.leader()
+    if found is not None:
+        leads.add_metric([found.holder], int(found.seconds_left > 0))
+    term.add_metric([], found.term if found else 0)
+    yield from (leads, term)
 
 
 _TOTALS = {

@@ -56,17 +56,17 @@ def programs(
         python(name, _venv("celery"), "-A", f"workers.{kind}", "worker", "-n", f"{name}@%h")
         for name, kind in worker_names(replicas).items()
     ]
-    monitor = python(MONITOR, _venv("python"), "-m", "workers.monitor")
-    return [api, *workers, monitor, _flower(site, environment, version, has_own_broker)]
+    monitors = [python(name, _venv("python"), "-m", "workers.monitor") for name in _names(MONITOR, replicas)]
+    return [api, *workers, *monitors, _flower(site, environment, version, has_own_broker)]
 
 
 def worker_names(replicas: Mapping[str, int]) -> dict[str, str]:
     """The workers by name, each with its kind: `data`, `data-2`, `email`, `file`."""
-    return {
-        kind if number == 1 else f"{kind}-{number}": kind
-        for kind in WORKERS
-        for number in range(1, replicas.get(kind, 1) + 1)
-    }
+    return {name: kind for kind in WORKERS for name in _names(kind, replicas)}
+
+
+def _names(kind: str, replicas: Mapping[str, int]) -> list[str]:
+    return [kind if number == 1 else f"{kind}-{number}" for number in range(1, replicas.get(kind, 1) + 1)]
 
 
 def is_worker(name: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -170,10 +171,26 @@ def translated() -> Iterator[None]:
         raise Unavailable("all connections to the database are busy") from error
 
 
+#: What has to hold in every transaction of this context; it raises when it does not.
+_condition: ContextVar[Callable[[Connection], None] | None] = ContextVar("condition", default=None)
+
+
+@contextmanager
+def on_condition(condition: Callable[[Connection], None]) -> Iterator[None]:
+    """Every transaction of the ledger that is begun in here first checks the condition, within itself."""
+    token = _condition.set(condition)
+    try:
+        yield
+    finally:
+        _condition.reset(token)
+
+
 @contextmanager
 def transaction() -> Iterator[Connection]:
     """One business fact of the ledger: everything in here is written together or not at all."""
     with translated(), ledger().begin() as connection:
+        if condition := _condition.get():
+            condition(connection)
         yield connection
 
 

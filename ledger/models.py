@@ -105,6 +105,17 @@ counters = Table(
     Column("value", BigInteger, nullable=False, server_default="0"),
 )
 
+#: One row: which monitor leads, and until when unless it renews its lease.
+leadership = Table(
+    "leadership",
+    ledger,
+    Column("name", _name(16), primary_key=True),
+    #: Counts leaders; what was begun in an earlier term is over.
+    Column("term", BigInteger, nullable=False, server_default="0"),
+    Column("holder", String(128)),
+    Column("lease_until", _time(), nullable=False),
+)
+
 #: First row of every branch: proves, once it is visible, that this task's attempt was committed here, and lets no
 #: second attempt commit, whatever else fails.
 marker = Table(

@@ -18,7 +18,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 
 import failpoints
-from ledger import db, queries, transitions, xa
+from ledger import db, leadership, queries, transitions, xa
 from ledger.queries import Standing
 from ledger.states import State
 from ledger.xa import BranchId
@@ -54,6 +54,7 @@ def _each(items: Iterable[T], act: Callable[[T], object]) -> list[T]:
     for item in items:
         if _place(item) in away:
             continue
+        leadership.check()
         try:
             if act(item):
                 done.append(item)

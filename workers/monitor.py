@@ -1,7 +1,12 @@
 """The caretaker: finds what should move and does not, and moves it.
 
 A process of its own and never a task: a caretaker that travels through the broker cannot notice that the broker is the
-problem. Each round is a list of guarded moves, so that any number of monitors may run, and one may die anywhere.
+problem. Any number of monitors may run; one leads and goes round, the others wait for its lease to end. Each round is a
+list of guarded moves, so that one may die or freeze anywhere; what it writes, it writes under its term
+(`ledger.leadership`).
+
+A further round is a further line in `Monitor.rounds`: a name, an interval, and a function that answers how much it
+moved.
 """
 
 from __future__ import annotations
@@ -15,10 +20,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import failpoints
-from ledger import db, fitness, queries, schema, transitions
+from ledger import db, fitness, leadership, queries, schema, transitions
+from ledger.leadership import Term
 from tasks import catalog, dispatch, log, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
+from workers.leading import TRY_SECONDS, Lead
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +49,7 @@ class Round:
 class Monitor:
     publisher: Publisher = field(default_factory=Publisher)
     scan: Scan = field(default_factory=Scan)
+    lead: Lead = field(default_factory=Lead)
     over: threading.Event = field(default_factory=threading.Event)
     #: The databases that nobody has looked at yet; None before the first look.
     unseen: list[str] | None = None
@@ -61,23 +69,49 @@ class Monitor:
         ]
 
     def run(self) -> None:
-        """Go round until told to end."""
-        rounds = self.rounds()
+        """Lead when nobody else does, until told to end."""
         logger.info("monitor started", extra={"action": "monitor_started"})
         while not self.over.is_set():
-            for each in rounds:
-                if time.monotonic() >= each.next_at:
-                    self._go(each)
-                    each.next_at = time.monotonic() + each.every_seconds
-            self.over.wait(max(0.01, min(each.next_at for each in rounds) - time.monotonic()))
+            if self._claim():
+                self._go_round()
+            else:
+                self.over.wait(TRY_SECONDS)
+        self.lead.end()
         self.publisher.close()
         logger.info("monitor ended", extra={"action": "monitor_ended"})
 
-    def _go(self, each: Round) -> None:
+    def _claim(self) -> bool:
         try:
-            moved = each.act()
+            return self.lead.claim() is not None
+        except db.Unavailable as error:
+            logger.warning("cannot ask who leads: %s", error, extra={"action": "ledger_away"})
+        except Exception:  # whatever keeps it from leading now must not keep it for ever
+            logger.exception("could not ask who leads", extra={"action": "round_failed"})
+        return False
+
+    def _go_round(self) -> None:
+        """Go round and round for as long as this monitor leads."""
+        rounds, self.scan = self.rounds(), Scan()
+        while not self.over.is_set():
+            for each in rounds:
+                if time.monotonic() < each.next_at:
+                    continue
+                term = self.lead.term
+                if term is None or not self._go(each, term):
+                    self.lead.lose()
+                    return
+                each.next_at = time.monotonic() + each.every_seconds
+            self.over.wait(max(0.01, min(each.next_at for each in rounds) - time.monotonic()))
+
+    def _go(self, each: Round, term: Term) -> bool:
+        """One round; False when the term is over, and the round was broken off."""
+        try:
+            with leadership.acting(term):
+                moved = each.act()
             if moved:
                 logger.info("round %s moved %d", each.name, moved, extra={"action": "round", "round": each.name})
+        except leadership.Deposed:
+            return False
         except db.Unavailable as error:
             logger.warning("round %s: %s", each.name, error, extra={"action": "ledger_away", "round": each.name})
         except BrokerUnavailable as error:
@@ -85,6 +119,7 @@ class Monitor:
             logger.warning("round %s: %s", each.name, error, extra={"action": "broker_away", "round": each.name})
         except Exception:  # a broken round must not end the caretaker
             logger.exception("round %s failed", each.name, extra={"action": "round_failed", "round": each.name})
+        return True
 
     def _send_due(self) -> int:
         """Queue what is due, also while the broker is away: `missed` sends the tickets later."""

@@ -63,7 +63,7 @@ def ready_at(row: Row[Any]) -> datetime:
 
 
 def waited_seconds(row: Row[Any]) -> float:
-    return (row.started_at - ready_at(row)).total_seconds()
+    return float((row.started_at - ready_at(row)).total_seconds())
 
 
 def test_tasks_of_one_priority_start_in_the_order_of_their_coming(
