@@ -40,6 +40,13 @@ class Books:
         )
         return found
 
+    def everybody(self) -> set[str]:
+        """The ids of all tasks that there are, also of those whose client never heard of them."""
+        return {row.id for row in self._rows(select(tasks.c.id))}
+
+    def of_type(self, task_type: str) -> list[Row[Any]]:
+        return self._rows(select(tasks).where(tasks.c.task_type == task_type).order_by(tasks.c.id))
+
     def states(self, task_ids: Collection[str] | None = None) -> Counter[str]:
         """How many tasks are in each state."""
         statement = select(tasks.c.state, func.count()).group_by(tasks.c.state)

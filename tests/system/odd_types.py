@@ -60,6 +60,27 @@ def slow_insert(attempt: Attempt, parameters: SlowInsert) -> dict[str, Any]:
     return {"inserted": done, "table": "data"}
 
 
+class SignedInsert(Parameters):
+    rows: int = Field(100, ge=1, le=10_000)
+    seconds: float = Field(0, ge=0, le=120)
+    databases: list[str] = ["data"]
+
+
+@task_type("signed_insert", worker="data", parameters=SignedInsert, transactional=True)
+def signed_insert(attempt: Attempt, parameters: SignedInsert) -> dict[str, Any]:
+    """Rows that bear the task's id and a number each, half of them before some seconds have passed and half after:
+    whatever is missing or there twice can be told."""
+    half = (parameters.rows + 1) // 2
+    for numbers in (range(half), range(half, parameters.rows)):
+        for name in parameters.databases:
+            values = ", ".join(f"('{attempt.task_id}', '{number}')" for number in numbers)
+            if values:
+                attempt.database(name).exec_driver_sql(f"INSERT INTO data (field1, field2) VALUES {values}")
+        attempt.progress(numbers.stop, parameters.rows)
+        _spend(attempt, parameters.seconds / 2)
+    return {"inserted": parameters.rows, "table": "data", "databases": parameters.databases}
+
+
 @task_type("deaf_insert", worker="data", parameters=Linger, transactional=True)
 def deaf_insert(attempt: Attempt, parameters: Linger) -> dict[str, Any]:
     """Write a row, then sit in one long statement and listen to nobody."""
