@@ -72,6 +72,11 @@ def queues_of(worker: str) -> tuple[Queue, ...]:
     return tuple(queue(worker, priority) for priority in PRIORITIES)
 
 
+def queue_names() -> tuple[str, ...]:
+    """The queues that hold tickets, those of one worker together, best first."""
+    return tuple(queue_name(worker, priority) for worker in WORKERS for priority in PRIORITIES)
+
+
 def all_queues() -> tuple[Queue, ...]:
     """Every queue with its dead-letter queue, in the order in which they must be declared."""
     return tuple(

@@ -8,7 +8,8 @@ from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from ledger import leadership, queries
+import celery_config
+from ledger import backlog, leadership, presence, queries
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -26,6 +27,8 @@ class LedgerCollector:
             waiting.add_metric([queue], number)
         yield waiting
         yield from _leader()
+        yield from _queues()
+        yield from _workers()
         totals = queries.totals()
         for name, words in _TOTALS.items():
             yield CounterMetricFamily(f"sluice_{name}", words, value=totals.get(name, 0))
@@ -40,6 +43,30 @@ def _leader() -> Iterator[Metric]:
         leads.add_metric([found.holder], int(found.seconds_left > 0))
     term.add_metric([], found.term if found else 0)
     yield from (leads, term)
+
+
+def _queues() -> Iterator[Metric]:
+    running = GaugeMetricFamily("sluice_queue_running", "Tasks that an attempt holds, by queue", labels=["queue"])
+    oldest = GaugeMetricFamily(
+        "sluice_queue_oldest_seconds", "For how long the first ready task has been ready", labels=["queue"]
+    )
+    for name, queue in backlog.by_queue(celery_config.queue_names()).items():
+        running.add_metric([name], queue.running)
+        oldest.add_metric([name], queue.oldest_seconds or 0)
+    yield running
+    yield oldest
+
+
+def _workers() -> Iterator[Metric]:
+    workers = GaugeMetricFamily("sluice_workers", "Worker processes that were heard of lately", labels=["kind"])
+    places = GaugeMetricFamily("sluice_worker_places", "Tasks that these can run side by side", labels=["kind"])
+    here = presence.here()
+    for kind in celery_config.WORKERS:
+        mine = [worker.said for worker in here if worker.said.kind == kind]
+        workers.add_metric([kind], len(mine))
+        places.add_metric([kind], sum(said.concurrency for said in mine))
+    yield workers
+    yield places
 
 
 _TOTALS = {

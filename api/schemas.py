@@ -117,7 +117,7 @@ def summary(row: Row[Any]) -> dict[str, Any]:
         "queue": row.queue,
         "state": state,
         "status": status_of(state),
-        "progress": _progress(row),
+        "progress": progress(row),
         "error": row.error,
         "attempt": row.attempt,
         "retries": row.retries,
@@ -149,7 +149,7 @@ def whole(row: Row[Any], result: Any, events: list[Row[Any]]) -> dict[str, Any]:
     }
 
 
-def _progress(row: Row[Any]) -> dict[str, Any] | None:
+def progress(row: Row[Any]) -> dict[str, Any] | None:
     if row.progress_done is None:
         return None
     done, total = row.progress_done, row.progress_total

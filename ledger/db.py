@@ -149,6 +149,11 @@ def lone_engine(url: str, *, patience_seconds: float) -> Engine:
     )
 
 
+def ledger_alone(patience_seconds: float) -> Engine:
+    """The ledger's database for a process that must keep no connection and cannot wait."""
+    return lone_engine(settings().ledger_database_url.get_secret_value(), patience_seconds=patience_seconds)
+
+
 def _forget() -> None:
     for engine in _engines.values():
         engine.dispose(close=False)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     CHAR,
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
@@ -114,6 +115,26 @@ leadership = Table(
     Column("term", BigInteger, nullable=False, server_default="0"),
     Column("holder", String(128)),
     Column("lease_until", _time(), nullable=False),
+)
+
+#: The worker processes, as each of them tells every few seconds. One that does not is gone, whatever stands here.
+workers = Table(
+    "workers",
+    ledger,
+    #: `data@host`. Celery wants it to be nobody else's.
+    Column("name", String(128), primary_key=True),
+    Column("kind", _name(16), nullable=False),
+    Column("queues", _JSON, nullable=False),
+    #: Tasks that it can run side by side, and how many more it could start when it was last seen.
+    Column("concurrency", Integer, nullable=False),
+    Column("free", Integer, nullable=False),
+    Column("reaches_broker", Boolean, nullable=False),
+    #: It was told to end and takes no ticket any more.
+    Column("leaving", Boolean, nullable=False),
+    #: Which of the processes that had this name one after the other.
+    Column("incarnation", _id(), nullable=False),
+    Column("started_at", _time(), nullable=False),
+    Column("seen_at", _time(), nullable=False),
 )
 
 #: First row of every branch: proves, once it is visible, that this task's attempt was committed here, and lets no

@@ -16,11 +16,13 @@ from celery.worker.consumer import Consumer
 
 import celery_config
 from ledger import db, fitness, schema
+from ledger.presence import BEAT_SECONDS
 from settings import settings
 from tasks import catalog, lifecycle, parent
 from tasks import log as task_log
 from workers import children
 from workers.drain import Drain
+from workers.presence import Beats
 from workers.priority import PullStep
 from workers.settle import Settled
 
@@ -72,6 +74,8 @@ class LeanConsumer(Consumer):
     """Celery's consumer without what pull and the ledger make needless."""
 
     connection_errors: tuple[type[Exception], ...]
+    #: The worker.
+    controller: Any
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc,valid-type]
         """No gossip, and none of the 28 queues of native delayed delivery: due times are rows in the ledger."""
@@ -89,8 +93,12 @@ class LeanConsumer(Consumer):
             interval_start=RECONNECT_SECONDS,
             interval_step=0,
             interval_max=RECONNECT_SECONDS,
-            callback=state.maybe_shutdown,
+            callback=self._while_no_connection,
         )
+
+    def _while_no_connection(self) -> None:
+        state.maybe_shutdown()
+        self.controller.beats.beat(reaches_broker=False)
 
     def _on_no_connection(self, error: Exception, interval: float) -> None:
         log.warning("cannot reach RabbitMQ, trying again: %s", error)
@@ -101,6 +109,8 @@ class LeanConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)
         hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)  # type: ignore[attr-defined]
+        hub.call_repeatedly(BEAT_SECONDS, self.controller.beats.beat)
+        self.controller.beats.beat_now()
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A type that only a newer door knows yet: the attempt fails, and is tried again when the wait is over. What is
@@ -128,6 +138,7 @@ class Specialised(Worker):
     drain: Drain | None = None
 
     def __init__(self, app: Celery | None = None, hostname: str | None = None, **options: Any) -> None:
+        self.beats = Beats(self)
         super().__init__(
             app,
             self._named(hostname or ""),
@@ -161,6 +172,7 @@ class Specialised(Worker):
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
         if self.drain is not None and self.pool is not None and self.pool._pool is not None:
             self.drain.run()
+            self.beats.end()
         super().stop(in_sighandler, exitcode)
         if self.drain is not None and self.drain.phase_ends is not None:
             # What the interpreter would tidy up now may hang on a server that hangs, and nobody needs it any more.

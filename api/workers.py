@@ -1,0 +1,52 @@
+"""`/api/workers`: which worker processes there are, and what they are at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from api import reading, schemas
+from ledger import backlog, presence
+from ledger.presence import Worker
+
+blueprint = Blueprint("workers", __name__, url_prefix="/api/workers")
+
+
+@blueprint.get("")
+def index() -> Response:
+    """The workers that were heard of within the last seconds."""
+    reading.only_arguments(())
+    held: dict[str, list[dict[str, Any]]] = {}
+    for row in backlog.held():
+        held.setdefault(row.worker, []).append(_task(row))
+    return jsonify({"items": [_worker(each, held.get(each.said.name, [])) for each in presence.here()]})
+
+
+def _worker(worker: Worker, running: list[dict[str, Any]]) -> dict[str, Any]:
+    said = worker.said
+    return {
+        "name": said.name,
+        "kind": said.kind,
+        "queues": said.queues,
+        "concurrency": said.concurrency,
+        "free": said.free,
+        "reaches_broker": said.reaches_broker,
+        "leaving": said.leaving,
+        "started_at": schemas.moment(worker.started_at),
+        "seen_at": schemas.moment(worker.seen_at),
+        "seen_seconds_ago": round(worker.silent_seconds, 1),
+        "running": running,
+    }
+
+
+def _task(row: Any) -> dict[str, Any]:
+    return {
+        "task_id": row.id,
+        "task_type": row.task_type,
+        "state": row.state,
+        "attempt": row.attempt,
+        "started_at": schemas.moment(row.started_at),
+        "progress": schemas.progress(row),
+        "links": schemas.links(row.id),
+    }

@@ -1,0 +1,142 @@
+"""What waits and runs in each queue, by the ledger, whatever the broker holds.
+
+All of it is read from the index (state, queue, dispatched_at), so that a million finished tasks cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, and_, func, literal, literal_column, or_, select, union_all
+
+from ledger import db
+from ledger.models import tasks
+from ledger.states import ACTIVE, LIVE, State
+
+#: Tasks in front of another are counted up to here: whether it is more than that makes no difference to anybody.
+MOST_COUNTED = 100_000
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How many tasks of a queue are where. `running` are those that an attempt holds, whatever it does with them."""
+
+    ready: int = 0
+    scheduled: int = 0
+    retrying: int = 0
+    running: int = 0
+    #: For how long the first of those that are ready has been so.
+    oldest_seconds: float | None = None
+
+
+def by_queue(names: Sequence[str]) -> dict[str, Queue]:
+    """Each of these queues."""
+    with db.reading() as connection:
+        found = connection.execute(
+            select(tasks.c.queue, tasks.c.state, func.count().label("number"))
+            .where(tasks.c.state.in_(sorted(LIVE)))
+            .group_by(tasks.c.state, tasks.c.queue)
+        ).all()
+        number = {(row.queue, row.state): row.number for row in found}
+        busy = [name for name in names if number.get((name, State.QUEUED))]
+        ages = _ages(connection.execute(union_all(*map(_oldest, busy))).all()) if busy else {}
+
+    def queue(name: str) -> Queue:
+        return Queue(
+            ready=number.get((name, State.QUEUED), 0),
+            scheduled=number.get((name, State.SCHEDULED), 0),
+            retrying=number.get((name, State.RETRYING), 0),
+            running=sum(number.get((name, state), 0) for state in ACTIVE),
+            oldest_seconds=ages.get(name),
+        )
+
+    return {name: queue(name) for name in names}
+
+
+def _oldest(queue: str) -> Select[Any]:
+    """The longest waiting of those with a ticket, and of those without."""
+    first = [
+        select(tasks.c.id)
+        .where(tasks.c.state == State.QUEUED, tasks.c.queue == queue, has_ticket)
+        .order_by(tasks.c.dispatched_at, tasks.c.id)
+        .limit(1)
+        .scalar_subquery()
+        for has_ticket in (tasks.c.dispatched_at.is_(None), tasks.c.dispatched_at.is_not(None))
+    ]
+    # That a ticket is sent, or sent again, leaves updated_at alone: it says since when the task has been ready.
+    return select(literal(queue).label("queue"), _seconds_since(func.min(tasks.c.updated_at)).label("age")).where(
+        or_(*(tasks.c.id == each for each in first))
+    )
+
+
+def _ages(rows: Sequence[Any]) -> dict[str, float]:
+    return {row.queue: max(0.0, row.age / 1_000_000) for row in rows if row.age is not None}
+
+
+def _seconds_since(moment: Any) -> Any:
+    """In microseconds, by the database's clock."""
+    return func.timestampdiff(literal_column("MICROSECOND"), moment, db.NOW)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What workers take before a task: all that is ready in better queues, then its elders in its own queue."""
+
+    better: int
+    earlier: int
+
+    @property
+    def ahead(self) -> int:
+        return self.better + self.earlier
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more, which were not counted."""
+        return max(self.better, self.earlier) >= MOST_COUNTED
+
+
+def line(task: Any, better_queues: Sequence[str]) -> Line:
+    """Where a queued task stands, by the order in which the broker got the tickets."""
+    ticketed = and_(tasks.c.state == State.QUEUED, tasks.c.dispatched_at.is_not(None))
+    if task.dispatched_at is None:
+        before = ticketed
+    else:
+        before = and_(
+            ticketed,
+            or_(
+                tasks.c.dispatched_at < task.dispatched_at,
+                and_(tasks.c.dispatched_at == task.dispatched_at, tasks.c.id < task.id),
+            ),
+        )
+    with db.reading() as connection:
+
+        def count(*conditions: Any) -> int:
+            some = select(literal(1)).where(*conditions).limit(MOST_COUNTED).subquery()
+            return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+
+        return Line(
+            better=count(ticketed, tasks.c.queue.in_(better_queues)) if better_queues else 0,
+            earlier=count(before, tasks.c.queue == task.queue),
+        )
+
+
+def held(limit: int = 1_000) -> Sequence[Any]:
+    """The tasks that attempts hold now, by the name of the worker."""
+    with db.reading() as connection:
+        return connection.execute(
+            select(
+                tasks.c.id,
+                tasks.c.task_type,
+                tasks.c.state,
+                tasks.c.attempt,
+                tasks.c.worker,
+                tasks.c.started_at,
+                tasks.c.progress_done,
+                tasks.c.progress_total,
+            )
+            .where(tasks.c.state.in_(sorted(ACTIVE)))
+            .order_by(tasks.c.id)
+            .limit(limit)
+        ).all()
