@@ -87,6 +87,11 @@ class Books:
         statement = select(func.count()).where(tasks.c.id.in_(task_ids), tasks.c.dispatched_at.is_not(None))
         return int(self._rows(statement)[0][0])
 
+    def without_ticket(self) -> int:
+        """How many queued tasks the broker has yet to hear of."""
+        statement = select(func.count()).where(tasks.c.state == "queued", tasks.c.dispatched_at.is_(None))
+        return int(self._rows(statement)[0][0])
+
     def total(self, name: str) -> int:
         """A running total, 0 when nothing was counted yet."""
         found = self._rows(select(counters.c.value).where(counters.c.name == name))

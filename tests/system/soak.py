@@ -176,6 +176,11 @@ CSV = "field1,field2\n" + "".join(f"imported,{number}\n" for number in range(CSV
 RETRIES = 40
 
 
+def upload(service: Service) -> None:
+    answer = service.ask("POST", "/api/files", files={"file": (CSV_NAME, CSV.encode())})
+    assert answer.ok, answer.text
+
+
 def bodies(number: int, chance: random.Random) -> list[dict[str, Any]]:
     """Tasks of all types and priorities, the kinds of worker in turn. (Only `truncate_table` is left out: it would
     take away what the others are asked for at the end.)"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -10,36 +9,15 @@ import pytest
 
 import celery_config
 from cli.stack import Stack
+from tests.system import broker
 from tests.system.books import Books
 from tests.system.conftest import Scale, long_only
 from tests.system.patience import until
 from tests.system.processes import away
 from tests.system.service import Service
 
-QUEUES = [
-    celery_config.queue_name(worker, priority)
-    for worker in celery_config.WORKERS
-    for priority in celery_config.PRIORITIES
-]
 
-
-def purge(stack: Stack) -> None:
-    for queue in QUEUES:
-        stack.rabbitmqctl("purge_queue", "--vhost", "sluice", queue)
-
-
-def delete(stack: Stack) -> None:
-    for queue in QUEUES:
-        stack.rabbitmqctl("delete_queue", "--vhost", "sluice", queue)
-
-
-def wipe(stack: Stack) -> None:
-    """A broken disk: RabbitMQ comes back and remembers nothing."""
-    with away(stack, "rabbitmq"):
-        shutil.rmtree(stack.layout.server("rabbitmq") / "data")
-
-
-@pytest.mark.parametrize("lose", [long_only(purge), delete, wipe])
+@pytest.mark.parametrize("lose", [long_only(broker.purge), broker.delete, broker.wipe])
 def test_every_task_ends_though_rabbitmq_lost_its_tickets(
     lose: Callable[[Stack], None], service: Service, stack: Stack, books: Books, scale: Scale
 ) -> None:
@@ -99,7 +77,7 @@ def queued(number: int) -> list[dict[str, Any]]:
     }
     bodies = []
     for place in range(number):
-        worker, _, priority = QUEUES[place % len(QUEUES)].partition(".")
+        worker, _, priority = broker.QUEUES[place % len(broker.QUEUES)].partition(".")
         task_type, parameters = real[worker]
         bodies.append({"task_type": task_type, "parameters": parameters, "priority": priority})
     return bodies
