@@ -10,7 +10,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import browsers, reading, schemas, verdicts
+from api import answers, browsers, reading, schemas, verdicts
+from api.described import describe
 from api.errors import BadRequest, problem
 from ledger import queries
 from ledger.states import State
@@ -24,10 +25,13 @@ blueprint = Blueprint("dataset", __name__)
 #: Seconds that the endpoints which answer with an outcome wait for it.
 DELETE_SECONDS = 4.0
 INSERT_SECONDS = 30.0
-MOST_ROWS_LISTED = 1_000
+
+#: What becomes of a GET that changes something: see `browsers`.
+_BY_GET = frozenset({403, 405})
 
 
 @blueprint.get("/")
+@describe({200: answers.Index}, needs_ledger=False)
 def index() -> Response:
     """Who is here, and where to go."""
     return jsonify(
@@ -48,6 +52,8 @@ def index() -> Response:
                 "count": "GET /get_data/count",
                 "delete_all": "DELETE /delete_all",
                 "health": "GET /readyz",
+                "docs": "GET /docs",
+                "openapi": "GET /openapi.json",
             },
         }
     )
@@ -55,6 +61,7 @@ def index() -> Response:
 
 @blueprint.route("/insert", methods=["GET", "POST"])
 @blueprint.route("/insert/<num>", methods=["GET", "POST"])
+@describe({202: answers.InsertStarted}, faults=_BY_GET | {422}, deprecated=["GET"])
 def insert(num: str | None = None) -> Response:
     """Insert random rows in the background, all or none."""
     browsers.refuse_unless_meant()
@@ -74,6 +81,9 @@ def insert(num: str | None = None) -> Response:
 
 @blueprint.route("/dpd_insert", methods=["GET", "POST"])
 @blueprint.route("/dpd_insert/<num>", methods=["GET", "POST"])
+@describe(
+    {200: answers.Inserted, 202: answers.InsertStarted}, faults=_BY_GET | {409, 422}, deprecated=["GET", "POST"]
+)
 def dpd_insert(num: str | None = None) -> Response:
     """Insert random rows and wait for it. Deprecated: a request should not last as long as its work."""
     browsers.refuse_unless_meant()
@@ -113,6 +123,12 @@ def _insert_outcome(task_id: str) -> Response:
 
 
 @blueprint.route("/stop/<task_id>", methods=["GET", "POST"])
+@describe(
+    {200: answers.Stopped, 202: answers.Stopped},
+    headers=["Prefer"],
+    faults=_BY_GET | {409},
+    deprecated=["GET"],
+)
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
     browsers.refuse_unless_meant()
@@ -121,6 +137,7 @@ def stop(task_id: str) -> Response:
 
 
 @blueprint.get("/status/<task_id>")
+@describe({200: answers.Status})
 def status(task_id: str) -> Response:
     """A task's state in a word."""
     row = queries.task(reading.task_id(task_id))
@@ -131,6 +148,7 @@ def status(task_id: str) -> Response:
 
 
 @blueprint.route("/delete_all", methods=["GET", "DELETE"])
+@describe({200: answers.Deleted, 202: answers.InsertStarted}, faults=_BY_GET | {409}, deprecated=["GET"])
 def delete_all() -> Response:
     """Empty the table, all or nothing."""
     browsers.refuse_unless_meant()
@@ -149,18 +167,19 @@ def delete_all() -> Response:
 
 
 @blueprint.get("/get_data")
+@describe({200: answers.DataPage}, query=schemas.DataQuery)
 def get_data() -> Response:
     """Rows of the table by id, a page at a time: `?limit=` and `?after=<id>`."""
-    reading.only_arguments(("limit", "after"))
-    limit = reading.number("limit", default=100, least=1, most=MOST_ROWS_LISTED)
-    rows = dataset.page(reading.number("after", default=0, least=0, most=2**63 - 1), limit)
-    full = len(rows) == limit
+    asked = reading.query(schemas.DataQuery)
+    rows = dataset.page(asked.after, asked.limit)
+    full = len(rows) == asked.limit
     return jsonify(
         {"success": True, "count": len(rows), "data": rows, "next_after": rows[-1]["id"] if full else None}
     )
 
 
 @blueprint.get("/get_data/count")
+@describe({200: answers.Count})
 def get_data_count() -> Response:
     """How many rows the table has."""
     return jsonify({"success": True, "count": dataset.count()})

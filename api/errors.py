@@ -11,6 +11,7 @@ from flask import Flask, Response, json, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from api.answers import Fault
 from api.strict_json import BadJson
 from ledger import db
 from ledger.queries import BadCursor
@@ -32,6 +33,14 @@ class BadRequest(Exception):
     def __init__(self, pointer: str, detail: str, *, status: int = 422) -> None:
         self.pointer, self.detail, self.status = pointer, detail, status
         super().__init__(detail)
+
+
+class Invalid(Exception):
+    """Several fields are wrong; `faults` has them as (pointer, detail, code)."""
+
+    def __init__(self, faults: list[Fault], *, status: int = 422) -> None:
+        self.faults, self.status = faults, status
+        super().__init__(f"{len(faults)} fields are wrong")
 
 
 class Forbidden(Exception):
@@ -56,16 +65,16 @@ def problem(status: int, title: str, detail: str, *, kind: str = "about:blank", 
     return response
 
 
-def faults_of(error: ValidationError, model: type[BaseModel], prefix: str = "#") -> list[dict[str, str]]:
+def faults_of(error: ValidationError, model: type[BaseModel], prefix: str = "#") -> list[Fault]:
     """A model's complaints as (pointer, detail), with the field that was probably meant."""
     return _faults(error.errors(include_input=False, include_url=False), model, prefix)
 
 
-def _faults(errors: Iterable[Any], model: type[BaseModel], prefix: str) -> list[dict[str, str]]:
+def _faults(errors: Iterable[Any], model: type[BaseModel], prefix: str) -> list[Fault]:
     return [_fault(each, model, prefix) for each in errors]
 
 
-def _fault(each: dict[str, Any], model: type[BaseModel], prefix: str) -> dict[str, str]:
+def _fault(each: dict[str, Any], model: type[BaseModel], prefix: str) -> Fault:
     place, detail = [str(part) for part in each["loc"]], str(each["msg"]).removeprefix("Value error, ")
     if each["type"] == "extra_forbidden":
         detail = f"there is no such field{_did_you_mean(place[-1], model.model_fields)}"
@@ -80,7 +89,7 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else f"; known are {', '.join(known) or 'none'}"
 
 
-def invalid(faults: list[dict[str, str]], *, status: int = 422) -> Response:
+def invalid(faults: list[Fault], *, status: int = 422) -> Response:
     """Some fields are wrong: say which, and how."""
     detail = "; ".join(f"{fault['pointer'].removeprefix('#/')}: {fault['detail']}" for fault in faults)
     return problem(status, "Validation failed", detail, kind="/problems/validation", errors=faults)
@@ -96,6 +105,10 @@ def register(app: Flask) -> None:
     @app.errorhandler(BadRequest)
     def _(error: BadRequest) -> Response:
         return _one(error.pointer, error.detail, status=error.status)
+
+    @app.errorhandler(Invalid)
+    def _(error: Invalid) -> Response:
+        return invalid(error.faults, status=error.status)
 
     @app.errorhandler(BadJson)
     def _(error: BadJson) -> Response:

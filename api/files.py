@@ -7,14 +7,27 @@ from typing import BinaryIO
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
+from api import answers
+from api.described import Media, describe
 from api.errors import BadRequest
 from settings import settings
 from tasks import storage
 
 blueprint = Blueprint("files", __name__, url_prefix="/api/files")
 
+_FORM = Media(
+    "multipart/form-data",
+    {
+        "type": "object",
+        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
+        "required": ["file"],
+    },
+)
+_ANY_FILE = Media("application/octet-stream")
+
 
 @blueprint.post("")
+@describe({201: answers.Uploaded}, body=_FORM, faults=(400, 413, 422), needs_ledger=False)
 def upload() -> Response:
     """Store a file: multipart form data with a field `file`, whose file name becomes its name."""
     limit = settings().upload_bytes
@@ -35,18 +48,21 @@ def upload() -> Response:
 
 
 @blueprint.get("")
+@describe({200: answers.Files}, needs_ledger=False)
 def index() -> Response:
     """What can be worked on, and what was made."""
     return jsonify({"items": storage.list_inputs(), "outputs": storage.list_outputs()})
 
 
 @blueprint.get("/<name>")
+@describe({200: _ANY_FILE}, faults=(422,), needs_ledger=False)
 def download(name: str) -> Response:
     """An uploaded file."""
     return _sent(name, storage.open_input)
 
 
 @blueprint.get("/out/<name>")
+@describe({200: _ANY_FILE}, faults=(422,), needs_ledger=False)
 def download_output(name: str) -> Response:
     """A file that a task made; its name is in the task's result."""
     return _sent(name, storage.open_output)

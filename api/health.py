@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, jsonify
 from sqlalchemy.exc import DBAPIError
 
+from api import answers
+from api.described import describe
 from ledger import db, fitness, queries, schema, xa
 from settings import settings
 from tasks import results
@@ -23,12 +25,14 @@ _AMQP_HELLO = b"AMQP\x00\x00\x09\x01"
 
 @blueprint.get("/livez")
 @blueprint.get("/healthz")
+@describe({200: answers.Alive}, needs_ledger=False)
 def livez() -> Response:
     """This process answers."""
     return _uncached(jsonify({"status": "pass"}))
 
 
 @blueprint.get("/readyz")
+@describe({200: answers.Ready, 503: answers.Ready}, needs_ledger=False)
 def readyz() -> Response:
     """Tasks can be accepted (the ledger is there and up to date); what else is missing is a warning."""
     checks = {

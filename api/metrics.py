@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 import celery_config
+from api.described import Media, describe
 from ledger import backlog, leadership, presence, queries
 
 blueprint = Blueprint("metrics", __name__)
@@ -76,6 +77,7 @@ _TOTALS = {
 
 
 @blueprint.get("/metrics")
+@describe({200: Media("text/plain")})
 def metrics() -> Response:
     """Everything, in Prometheus's text format."""
     registry = CollectorRegistry()

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, get_origin
 from uuid import UUID
 
 from flask import Response, after_this_request, request
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.http import parse_dict_header
 
 from api import strict_json
-from api.errors import BadRequest
+from api.errors import BadRequest, Invalid, faults_of
 from api.strict_json import BadJson
 from settings import settings
 from tasks.revoke import UnknownTask
 
 #: The longest that a request waits for an outcome because its client asked for it.
 MOST_WAIT_SECONDS = 30
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def body(model: type[M]) -> M:
+    """The body as one of our models. Raises Invalid with every fault."""
+    try:
+        return model.model_validate(json_object())
+    except ValidationError as error:
+        raise Invalid(faults_of(error, model)) from None
+
+
+def query(model: type[M]) -> M:
+    """The query as one of our models; fields that are lists may be given several times."""
+    given: dict[str, Any] = {}
+    for name, words in request.args.lists():
+        field = model.model_fields.get(name)
+        several = field is not None and get_origin(field.annotation) is list
+        if len(words) > 1 and not several:
+            raise BadRequest(f"?{name}", f"{name} may be given only once", status=400)
+        given[name] = words if several else words[0]
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        faults = [fault | {"pointer": _of_query(fault["pointer"])} for fault in faults_of(error, model, "?")]
+        raise Invalid(faults, status=400) from None
+
+
+def _of_query(pointer: str) -> str:
+    """`?/state/0` as `?state`."""
+    return f"?{pointer.split('/')[1]}"
 
 
 def json_object() -> dict[str, Any]:
@@ -61,47 +91,3 @@ def preferred_wait(usual: float) -> float:
         return response
 
     return seconds
-
-
-def only_arguments(known: Collection[str]) -> None:
-    for name in request.args:
-        if name not in known:
-            raise BadRequest(f"?{name}", f"there is no such filter; known are {', '.join(sorted(known))}", status=400)
-
-
-def choices(name: str, known: tuple[str, ...]) -> list[str]:
-    words = request.args.getlist(name)
-    for word in words:
-        if word not in known:
-            raise BadRequest(f"?{name}", f"{word!r} is not one of {', '.join(known)}", status=400)
-    return words
-
-
-def number(name: str, *, default: int, least: int, most: int) -> int:
-    word = request.args.get(name)
-    if word is None:
-        return default
-    if not (word.isascii() and word.isdigit() and len(word) < 20 and least <= int(word) <= most):
-        raise BadRequest(f"?{name}", f"{name} must be a number from {least} to {most}", status=400)
-    return int(word)
-
-
-def flag(name: str) -> bool:
-    word = request.args.get(name, "0")
-    if word not in ("0", "1", "false", "true"):
-        raise BadRequest(f"?{name}", f"{name} must be 1 or 0", status=400)
-    return word in ("1", "true")
-
-
-def time(name: str) -> datetime | None:
-    word = request.args.get(name)
-    if word is None:
-        return None
-    try:
-        found = datetime.fromisoformat(word[:40])
-        if found.tzinfo is None:
-            raise ValueError("a time without its offset")
-        return found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        fault = f"{name} must be a time such as 2026-01-31T12:00:00Z"
-        raise BadRequest(f"?{name}", fault, status=400) from None

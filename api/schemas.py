@@ -1,18 +1,30 @@
-"""What clients send, as models, and what they get, as plain dictionaries."""
+"""What clients send, as models, and how rows become what they get."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from sqlalchemy import Row
 
+from api import answers
 from ledger.states import FINAL, State
 from ledger.transitions import NewTask
 from tasks import retry
 from tasks.catalog import LONGEST_TIMEOUT_SECONDS
 from tasks.submit import LONGEST_DELAY_SECONDS, Submission
+
+Priority = Literal["high", "normal", "low"]
 
 
 class SubmitBody(BaseModel):
@@ -21,7 +33,7 @@ class SubmitBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     task_type: Annotated[str, Field(min_length=1, max_length=64, description="What to do, such as data_processing")]
-    priority: Annotated[Literal["high", "normal", "low"], Field(description="Which queue of its worker")] = "normal"
+    priority: Annotated[Priority, Field(description="Which queue of its worker")] = "normal"
     parameters: Annotated[dict[str, Any], Field(description="What the task type asks for")] = Field(
         default_factory=dict
     )
@@ -70,8 +82,78 @@ class PatchBody(BaseModel):
     status: Literal["canceled"]
 
 
+#: Tasks in one page of a list, and rows in one of the table.
+MOST_LISTED = 200
+MOST_ROWS_LISTED = 1_000
+
+
+def _digits(word: Any) -> Any:
+    """Pydantic would take `1_000` and ` 1.0 ` for a number too."""
+    if isinstance(word, str) and not (word.isascii() and word.isdigit() and len(word) < 20):
+        raise ValueError("must be a number")
+    return word
+
+
+def _moment_of(word: Any) -> Any:
+    """Pydantic would take seconds since 1970 too."""
+    try:
+        found = datetime.fromisoformat(word[:40])
+        if found.tzinfo is None:
+            raise ValueError("a time without its offset")
+        return found.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
+
+
+_Digits = BeforeValidator(_digits)
+Moment = Annotated[
+    datetime, BeforeValidator(_moment_of), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+
+
+class ListQuery(BaseModel):
+    """`GET /api/tasks?...`. What is given several times fits when one of them does."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Annotated[list[State], Field(description="In the ledger's words")] = []
+    status: Annotated[list[answers.StatusWord], Field(description="In the words of older interfaces")] = []
+    task_type: list[str] = []
+    priority: list[Priority] = []
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    cursor: Annotated[str | None, Field(description="`next_cursor` of the page before")] = None
+    limit: Annotated[int, Field(ge=1, le=MOST_LISTED, description="Tasks in one page"), _Digits] = 50
+    counts: Annotated[
+        Literal["0", "1", "false", "true"], Field(description="Also count all tasks by state")
+    ] = "0"
+
+    @property
+    def with_counts(self) -> bool:
+        return self.counts in ("1", "true")
+
+    def states(self) -> list[State]:
+        """`state` in the ledger's words and `status` in the older ones, together."""
+        return self.state + [state for state in State if status_of(state) in self.status]
+
+
+class NoQuery(BaseModel):
+    """A route that takes no arguments in its query."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DataQuery(BaseModel):
+    """`GET /get_data?...`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=MOST_ROWS_LISTED, description="Rows in one page"), _Digits] = 100
+    after: Annotated[int, Field(ge=0, le=2**63 - 1, description="The last id of the page before"), _Digits] = 0
+
+
 #: The words that clients of older interfaces know, beside our own in `state`.
-_STATUS = {
+_STATUS: dict[State, answers.StatusWord] = {
     State.SCHEDULED: "pending",
     State.QUEUED: "pending",
     State.RUNNING: "processing",
@@ -84,16 +166,16 @@ _STATUS = {
 }
 
 
-def status_of(state: State) -> str:
+def status_of(state: State) -> answers.StatusWord:
     return _STATUS[state]
 
 
-def links(task_id: str) -> dict[str, str]:
+def links(task_id: str) -> answers.Links:
     here = f"/api/tasks/{task_id}"
     return {"self": here, "history": f"{here}/history", "stop": f"{here}/stop"}
 
 
-def accepted(task: NewTask) -> dict[str, Any]:
+def accepted(task: NewTask) -> answers.Accepted:
     """What the client of a fresh task is told."""
     start = f"at {task.run_at.isoformat()}" if task.run_at else f"in {task.delay_seconds:g} seconds"
     return {
@@ -107,7 +189,7 @@ def accepted(task: NewTask) -> dict[str, Any]:
     }
 
 
-def summary(row: Row[Any]) -> dict[str, Any]:
+def summary(row: Row[Any]) -> answers.Summary:
     """A task in a list."""
     state = State(row.state)
     return {
@@ -133,7 +215,7 @@ def summary(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def whole(row: Row[Any], result: Any, events: list[Row[Any]]) -> dict[str, Any]:
+def whole(row: Row[Any], result: Any, events: list[Row[Any]]) -> answers.Whole:
     """A task with all that there is to tell."""
     return {
         **summary(row),
@@ -149,7 +231,7 @@ def whole(row: Row[Any], result: Any, events: list[Row[Any]]) -> dict[str, Any]:
     }
 
 
-def progress(row: Row[Any]) -> dict[str, Any] | None:
+def progress(row: Row[Any]) -> answers.Progress | None:
     if row.progress_done is None:
         return None
     done, total = row.progress_done, row.progress_total
@@ -165,8 +247,8 @@ _ENDINGS = {
 }
 
 
-def _attempts(events: list[Row[Any]]) -> list[dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
+def _attempts(events: list[Row[Any]]) -> list[answers.Attempted]:
+    found: dict[int, answers.Attempted] = {}
     for event in events:
         if event.event == "claimed":
             found[event.attempt] = {
@@ -178,13 +260,15 @@ def _attempts(events: list[Row[Any]]) -> list[dict[str, Any]]:
                 "error": None,
             }
         elif event.event in _ENDINGS and event.attempt in found:
-            ending = {"ended_at": moment(event.at), "outcome": _ENDINGS[event.event]}
-            error = event.detail if event.event in ("retried", "given_up") else None
-            found[event.attempt] |= ending | {"error": error}
+            found[event.attempt] |= {
+                "ended_at": moment(event.at),
+                "outcome": _ENDINGS[event.event],
+                "error": event.detail if event.event in ("retried", "given_up") else None,
+            }
     return list(found.values())
 
 
-def history(events: list[Row[Any]]) -> list[dict[str, Any]]:
+def history(events: list[Row[Any]]) -> list[answers.Happened]:
     """The audit trail of a task, oldest first."""
     return [
         {

@@ -6,10 +6,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
-from pydantic import ValidationError
 
-from api import reading, schemas, verdicts
-from api.errors import faults_of, invalid
+from api import answers, reading, schemas, verdicts
+from api.described import describe
 from ledger import queries
 from ledger.states import State
 from tasks import results, submit
@@ -17,37 +16,35 @@ from tasks.revoke import Stop, UnknownTask
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 
-#: Tasks in one page of a list.
-MOST_LISTED = 200
-_FILTERS = ("state", "status", "task_type", "priority", "created_after", "created_before", "cursor", "limit", "counts")
 
 
 @blueprint.post("")
-def create() -> tuple[Response, int, dict[str, str]] | Response:
+@describe({202: answers.Accepted}, body=schemas.SubmitBody)
+def create() -> tuple[Response, int, dict[str, str]]:
     """Accept a task. The 202 means that it is on disk."""
-    try:
-        body = schemas.SubmitBody.model_validate(reading.json_object())
-    except ValidationError as error:
-        return invalid(faults_of(error, schemas.SubmitBody))
-    [task] = submit.submit([body.submission()])
+    [task] = submit.submit([reading.body(schemas.SubmitBody).submission()])
     return jsonify(schemas.accepted(task)), 202, {"Location": f"/api/tasks/{task.task_id}", "Retry-After": "1"}
 
 
 @blueprint.get("")
+@describe({200: answers.Page}, query=schemas.ListQuery)
 def index() -> Response:
     """Tasks, newest first, a page at a time."""
-    reading.only_arguments(_FILTERS)
+    asked = reading.query(schemas.ListQuery)
     page = queries.page(
-        states=_states(),
-        task_types=request.args.getlist("task_type"),
-        priorities=reading.choices("priority", ("high", "normal", "low")),
-        created_after=reading.time("created_after"),
-        created_before=reading.time("created_before"),
-        cursor=request.args.get("cursor"),
-        limit=reading.number("limit", default=50, least=1, most=MOST_LISTED),
+        states=asked.states(),
+        task_types=asked.task_type,
+        priorities=asked.priority,
+        created_after=asked.created_after,
+        created_before=asked.created_before,
+        cursor=asked.cursor,
+        limit=asked.limit,
     )
-    answer: dict[str, Any] = {"items": [schemas.summary(row) for row in page.rows], "next_cursor": page.next_cursor}
-    if reading.flag("counts"):
+    answer: answers.Page = {
+        "items": [schemas.summary(row) for row in page.rows],
+        "next_cursor": page.next_cursor,
+    }
+    if asked.with_counts:
         answer["counts"] = queries.counts()
     response = jsonify(answer)
     if page.next_cursor:
@@ -56,12 +53,14 @@ def index() -> Response:
 
 
 @blueprint.get("/<task_id>")
+@describe({200: answers.Whole})
 def show(task_id: str) -> Response:
     """One task, with its result once it has succeeded."""
     return _shown(reading.task_id(task_id))
 
 
 @blueprint.get("/<task_id>/history")
+@describe({200: answers.History})
 def history(task_id: str) -> Response:
     """Everything that happened to a task."""
     task_id = reading.task_id(task_id)
@@ -72,18 +71,17 @@ def history(task_id: str) -> Response:
 
 
 @blueprint.patch("/<task_id>")
+@describe({200: answers.Changed}, body=schemas.PatchBody, headers=["Prefer"], faults=[409])
 def change(task_id: str) -> Response:
     """`{"status": "canceled"}` takes a task back."""
     task_id = reading.task_id(task_id)
-    try:
-        schemas.PatchBody.model_validate(reading.json_object())
-    except ValidationError as error:
-        return invalid(faults_of(error, schemas.PatchBody))
+    reading.body(schemas.PatchBody)
     stop = verdicts.stop(task_id, by="PATCH /api/tasks")
     return _shown(task_id, verdict=stop) if stop.took_effect else verdicts.answer(stop)
 
 
 @blueprint.post("/<task_id>/stop")
+@describe({200: answers.Stopped, 202: answers.Stopped}, headers=["Prefer"], faults=[409])
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
     return verdicts.answer(verdicts.stop(reading.task_id(task_id), by="POST /api/tasks/<id>/stop"))
@@ -94,9 +92,7 @@ def _shown(task_id: str, verdict: Stop | None = None) -> Response:
     if row is None:
         raise UnknownTask(task_id)
     answer = schemas.whole(row, _result(row), list(queries.history(task_id)))
-    if verdict is not None:
-        answer |= {"verdict": verdict.verdict}
-    response = jsonify(answer)
+    response = jsonify(answer if verdict is None else {**answer, "verdict": verdict.verdict})
     if not schemas.is_over(row):
         response.headers["Retry-After"] = "1"
     return response
@@ -108,13 +104,6 @@ def _result(row: Any) -> Any:
         return None
     found, result = results.fetch(row.id, row.attempt)
     return result if found else row.result
-
-
-def _states() -> list[str]:
-    """`state` in the ledger's words, `status` in the older ones."""
-    states = reading.choices("state", tuple(State))
-    statuses = reading.choices("status", tuple(sorted({schemas.status_of(state) for state in State})))
-    return states + [state for state in State if schemas.status_of(state) in statuses]
 
 
 def _next(cursor: str) -> str:

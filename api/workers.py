@@ -6,7 +6,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import reading, schemas
+from api import answers, reading, schemas
+from api.described import describe
 from ledger import backlog, presence
 from ledger.presence import Worker
 
@@ -14,21 +15,22 @@ blueprint = Blueprint("workers", __name__, url_prefix="/api/workers")
 
 
 @blueprint.get("")
+@describe({200: answers.Workers}, query=schemas.NoQuery)
 def index() -> Response:
     """The workers that were heard of within the last seconds."""
-    reading.only_arguments(())
-    held: dict[str, list[dict[str, Any]]] = {}
+    reading.query(schemas.NoQuery)
+    held: dict[str, list[answers.Held]] = {}
     for row in backlog.held():
         held.setdefault(row.worker, []).append(_task(row))
     return jsonify({"items": [_worker(each, held.get(each.said.name, [])) for each in presence.here()]})
 
 
-def _worker(worker: Worker, running: list[dict[str, Any]]) -> dict[str, Any]:
+def _worker(worker: Worker, running: list[answers.Held]) -> answers.Worker:
     said = worker.said
     return {
         "name": said.name,
         "kind": said.kind,
-        "queues": said.queues,
+        "queues": list(said.queues),
         "concurrency": said.concurrency,
         "free": said.free,
         "reaches_broker": said.reaches_broker,
@@ -40,7 +42,7 @@ def _worker(worker: Worker, running: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _task(row: Any) -> dict[str, Any]:
+def _task(row: Any) -> answers.Held:
     return {
         "task_id": row.id,
         "task_type": row.task_type,

@@ -1,0 +1,302 @@
+"""What clients get, as types: mypy holds the code to them, and the OpenAPI document is made from them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from ledger.states import State
+from tasks.revoke import Verdict
+
+#: The states in the words of older interfaces.
+StatusWord = Literal[
+    "pending", "processing", "retrying", "canceling", "completed", "failed", "canceled"
+]
+
+
+class Fault(TypedDict):
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    detail: str
+    code: str
+
+
+class Problem(TypedDict):
+    """Problem details (RFC 9457). `error` repeats the title for clients of older interfaces."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str | None
+    error: str
+    errors: NotRequired[list[Fault]]
+
+
+class Links(TypedDict):
+    self: str
+    history: str
+    stop: str
+
+
+class Accepted(TypedDict):
+    """What the client of a fresh task is told."""
+
+    task_id: str
+    state: State
+    status: StatusWord
+    message: str
+    task_type: str
+    priority: str
+    links: Links
+
+
+class Progress(TypedDict):
+    done: int
+    total: int | None
+    percent: float | None
+
+
+class Summary(TypedDict):
+    """A task in a list."""
+
+    task_id: str
+    task_type: str
+    priority: str
+    queue: str
+    state: State
+    status: StatusWord
+    progress: Progress | None
+    error: dict[str, Any] | None
+    attempt: int
+    retries: int
+    max_retries: int
+    timeout: int
+    worker: str | None
+    created_at: str | None
+    updated_at: str | None
+    due_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    links: Links
+
+
+class Attempted(TypedDict):
+    """One attempt at a task."""
+
+    number: int
+    worker: str
+    started_at: str | None
+    ended_at: str | None
+    outcome: str | None
+    error: dict[str, Any] | None
+
+
+class Remark(TypedDict):
+    at: str | None
+    event: str
+    attempt: int
+    text: str
+
+
+class Whole(Summary):
+    """A task with all that there is to tell."""
+
+    parameters: dict[str, Any]
+    result: Any
+    undone: dict[str, Any] | None
+    attempts: list[Attempted]
+    remarks: list[Remark]
+
+
+class Changed(Whole):
+    """A task after a change of it, with the verdict of a stop."""
+
+    verdict: NotRequired[Verdict]
+
+
+class Page(TypedDict):
+    """Tasks, newest first; `next_cursor` leads to the next page."""
+
+    items: list[Summary]
+    next_cursor: str | None
+    counts: NotRequired[dict[str, int]]
+
+
+class Happened(TypedDict):
+    """One event of a task."""
+
+    seq: int
+    at: str | None
+    event: str
+    state: State
+    attempt: int
+    remark: str | None
+    detail: Any
+
+
+class History(TypedDict):
+    task_id: str
+    items: list[Happened]
+
+
+class Stopped(TypedDict):
+    """The verdict of a stop."""
+
+    task_id: str
+    verdict: Verdict
+    state: State
+    message: str
+    links: Links
+    rows_undone: NotRequired[int | None]
+    rows_remaining: NotRequired[int | None]
+    success: NotRequired[bool]
+
+
+class Index(TypedDict):
+    """Who is here, and where to go."""
+
+    success: bool
+    status: str
+    message: str
+    endpoints: dict[str, str]
+
+
+class InsertStarted(TypedDict):
+    success: bool
+    message: str
+    task_id: str
+    links: Links
+
+
+class Inserted(TypedDict):
+    success: bool
+    message: str
+    task_id: str
+    num_rows_inserted: int
+
+
+class Deleted(TypedDict):
+    success: bool
+    message: str
+    task_id: str
+    num_rows_deleted: int
+
+
+class Status(TypedDict):
+    """A task's state in a word."""
+
+    success: bool
+    task_id: str
+    status: StatusWord
+    state: State
+
+
+class DataRow(TypedDict):
+    id: int
+    field1: str | None
+    field2: str | None
+
+
+class DataPage(TypedDict):
+    success: bool
+    count: int
+    data: list[DataRow]
+    next_after: int | None
+
+
+class Count(TypedDict):
+    success: bool
+    count: int
+
+
+class File(TypedDict):
+    filename: str
+    size: int
+    modified_at: float
+
+
+class Files(TypedDict):
+    items: list[File]
+    outputs: list[File]
+
+
+class SelfLink(TypedDict):
+    self: str
+
+
+class Uploaded(TypedDict):
+    filename: str
+    size: int
+    sha256: str
+    links: SelfLink
+
+
+class Alive(TypedDict):
+    status: str
+
+
+class Check(TypedDict):
+    status: str
+    ms: float
+    detail: NotRequired[str]
+
+
+class Ready(TypedDict):
+    status: str
+    checks: dict[str, Check]
+
+
+class Queue(TypedDict):
+    """A queue of one kind of worker and one priority."""
+
+    name: str
+    kind: str
+    ready: int
+    scheduled: int
+    retrying: int
+    running: int
+    oldest_seconds: float | None
+    workers: int
+
+
+class Queues(TypedDict):
+    items: list[Queue]
+
+
+class Held(TypedDict):
+    """A task that a worker is at."""
+
+    task_id: str
+    task_type: str
+    state: State
+    attempt: int
+    started_at: str | None
+    progress: Progress | None
+    links: Links
+
+
+class Worker(TypedDict):
+    """A worker process, as it last told of itself."""
+
+    name: str
+    kind: str
+    queues: list[str]
+    concurrency: int
+    free: int
+    reaches_broker: bool
+    leaving: bool
+    started_at: str | None
+    seen_at: str | None
+    seen_seconds_ago: float
+    running: list[Held]
+
+
+class Workers(TypedDict):
+    items: list[Worker]
+
+
+Document = dict[str, Any]
