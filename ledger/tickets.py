@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ledger.models import tasks
@@ -17,6 +18,14 @@ class Ticket:
     task_type: str
     queue: str
     timeout_seconds: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A ticket's place among those of its queue: tickets that were sent together stand in the order of their ids."""
+
+    dispatched_at: datetime
+    task_id: str
 
 
 #: What a ticket is made of.

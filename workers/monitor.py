@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 MISSED_AFTER_SECONDS = 2.0
 #: Seconds for which an unreachable broker is left alone.
 BROKER_REST_SECONDS = 3.0
+#: Counting a million waiting tickets takes its time; so many times as long nobody counts after it.
+SCAN_RESTS = 9
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Monitor:
     #: The databases that nobody has looked at yet; None before the first look.
     unseen: list[str] | None = None
     _broker_rests_until: float = 0.0
+    _scan_rests_until: float = 0.0
 
     def rounds(self) -> list[Round]:
         return [
@@ -63,7 +66,7 @@ class Monitor:
             Round("stops", 0.5, resolve.finish_stops),
             Round("in_doubt", 1.0, resolve.settle_branches),
             Round("decided", 1.0, resolve.finish_decided),
-            Round("lost", 4.0, self._resend_lost),
+            Round("lost", 2.0, self._resend_lost),
             Round("leftovers", 3600.0, storage.sweep),
             Round("fitness", 10.0, self._look_at_databases),
         ]
@@ -136,7 +139,12 @@ class Monitor:
         return dispatch.dispatch(self.publisher, queries.undispatched(MISSED_AFTER_SECONDS))
 
     def _resend_lost(self) -> int:
-        return 0 if self._broker_rests() else self.scan.resend(self.publisher)
+        began = time.monotonic()
+        if self._broker_rests() or began < self._scan_rests_until:
+            return 0
+        resent = self.scan.resend(self.publisher)
+        self._scan_rests_until = time.monotonic() + (time.monotonic() - began) * SCAN_RESTS
+        return resent
 
     def _look_at_databases(self) -> int:
         """Tell once of each database what is wrong with it; one that is away is looked at when it is back."""

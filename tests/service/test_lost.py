@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from ledger import queries, transitions
-from tasks import dispatch
+from ledger import leadership, queries, transitions
+from ledger.leadership import Deposed, Term
+from tasks import dispatch, lost
 from tasks.dispatch import BrokerUnavailable, Publisher
-from tasks.lost import Scan
+from tasks.lost import PATIENCE_SECONDS, Scan
 from tests import broker, life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
 
@@ -86,6 +88,103 @@ def test_fresh_tickets_are_not_compared(publisher: Publisher) -> None:
     dispatch.dispatch(publisher, queries.undispatched(-1))
     broker.purge(QUEUE)
     assert [scan.resend(publisher) for _ in range(3)] == [0, 0, 0]
+
+
+def test_tickets_that_get_lost_again_and_again_are_sent_ever_more_seldom(publisher: Publisher) -> None:
+    [task_id], scan = send(publisher, 1), Scan()
+    waits = []
+    for _ in range(4):
+        waited = 0
+        while not scan.resend(publisher):
+            broker.purge(QUEUE)
+            life.let_pass(PATIENCE_SECONDS)
+            waited += 1
+        waits.append(waited)
+    assert waits == sorted(waits)
+    assert waits[-1] >= 6, waits
+    assert queries.totals()["redispatched"] == 4
+    assert life.task(task_id).dispatches == 5
+
+
+def test_many_lost_tickets_are_sent_in_rounds_without_a_pause(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost, "MOST_AT_ONCE", 8)
+    send(publisher, 20)
+    scan = Scan()
+    broker.purge(QUEUE)
+    assert [scan.resend(publisher) for _ in range(6)] == [0, 8, 8, 4, 0, 0]
+
+
+def test_who_dies_before_the_broker_has_them_again_has_lost_nothing(
+    publisher: Publisher, configured: Callable[..., None]
+) -> None:
+    task_ids, url = send(publisher, 3), os.environ["CELERY_BROKER_URL"]
+    scan = Scan()
+    broker.purge(QUEUE)
+    scan.resend(publisher)
+    configured(CELERY_BROKER_URL=broker.NOWHERE)
+    with pytest.raises(BrokerUnavailable):
+        scan.resend(publisher)
+    up_to = queries.place_in_queue(QUEUE, 3)
+    assert up_to is not None
+    assert len(transitions.redispatch(QUEUE, 3, up_to=up_to, patience_seconds=3)) == 3
+    configured(CELERY_BROKER_URL=url)
+    assert [ticket.task_id for ticket in queries.undispatched(2)] == task_ids
+    assert scan.resend(publisher) == 0, "they are no loss any more, they were not sent"
+
+
+def test_a_monitor_that_leads_no_more_sends_nothing_again(publisher: Publisher) -> None:
+    send(publisher, 3)
+    scan, before = Scan(), life.everything()
+    broker.purge(QUEUE)
+    scan.resend(publisher)
+    with leadership.acting(Term(0, "nobody")), pytest.raises(Deposed):
+        scan.resend(publisher)
+    assert life.everything() == before
+    assert broker.depth(QUEUE) == 0
+
+
+def test_a_ticket_in_frozen_hands_is_sent_again_once_for_each(publisher: Publisher) -> None:
+    """Whoever holds it may thaw in an hour; a second ticket costs a lost claim."""
+    [task_id], scan = send(publisher, 1), Scan()
+    with broker.channel() as frozen_worker:
+        assert frozen_worker.basic_get(QUEUE) is not None
+        assert [scan.resend(publisher) for _ in range(4)] == [0, 1, 0, 0]
+        assert broker.depth(QUEUE) == 1
+    assert life.task(task_id).dispatches == 2
+    assert eventually(lambda: broker.depth(QUEUE) == 2), "it came back when its worker was gone"
+    life.let_pass(60)
+    assert [scan.resend(publisher) for _ in range(3)] == [0, 0, 0]
+
+
+def test_tickets_that_are_being_taken_all_the_time_are_not_missing(publisher: Publisher) -> None:
+    task_ids, scan = send(publisher, 8), Scan()
+    for first, second in zip(task_ids[::2], task_ids[1::2], strict=True):
+        broker.take(QUEUE, 2)
+        assert scan.resend(publisher) == 0
+        life.claim(first)
+        life.claim(second)
+
+
+def test_fresh_tickets_hide_no_loss(publisher: Publisher) -> None:
+    task_ids, scan = send(publisher, 2), Scan()
+    broker.take(QUEUE, 2)
+    transitions.accept([life.new() for _ in range(5)])
+    dispatch.dispatch(publisher, queries.undispatched(-1))
+    assert [scan.resend(publisher) for _ in range(3)] == [0, 2, 0]
+    assert [life.task(task_id).dispatches for task_id in task_ids] == [2, 2]
+
+
+def test_tickets_of_running_tasks_hide_no_loss(publisher: Publisher) -> None:
+    """They stay with their workers, unacknowledged, until the tasks have ended."""
+    task_ids, scan = send(publisher, 4), Scan()
+    with broker.channel() as worker:
+        for task_id in task_ids[:2]:
+            assert worker.basic_get(QUEUE).headers["id"] == task_id
+            life.claim(task_id)
+        broker.purge(QUEUE)
+        assert [scan.resend(publisher) for _ in range(3)] == [0, 2, 0]
 
 
 def test_a_deleted_queue_has_lost_its_tickets(publisher: Publisher) -> None:

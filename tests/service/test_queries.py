@@ -101,7 +101,6 @@ def test_only_confirmed_tickets_that_settled_are_waiting() -> None:
     assert [ticket.task_id for ticket in queries.undispatched(-1)] == unsent
     assert [ticket.task_id for ticket in queries.undispatched(4)] == unsent
     assert queries.undispatched(60) == []
-    assert [ticket.task_id for ticket in queries.oldest_dispatched("data.normal", 9)] == [normal, fresh]
 
 
 def test_a_standing_tells_what_others_act_upon() -> None:
@@ -147,6 +146,11 @@ def test_nothing_is_known_of_an_unknown_task() -> None:
             "ix_tasks_state_queue",
             "SELECT id FROM tasks WHERE state = 'queued' AND queue = 'data.low' AND dispatched_at IS NOT NULL "
             "ORDER BY dispatched_at LIMIT 10",
+        ),
+        (
+            "ix_tasks_state_queue",
+            "SELECT id FROM tasks WHERE state = 'queued' AND queue = 'data.low' AND dispatched_at IS NULL "
+            "AND updated_at < UTC_TIMESTAMP(6) ORDER BY id LIMIT 500",
         ),
         ("ix_task_events_task", "SELECT * FROM task_events WHERE task_id = 'x' ORDER BY seq"),
     ],
