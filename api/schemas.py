@@ -18,6 +18,7 @@ from pydantic import (
 from sqlalchemy import Row
 
 from api import answers
+from ledger.filters import Filter
 from ledger.states import FINAL, State
 from ledger.transitions import NewTask
 from tasks import retry
@@ -122,6 +123,12 @@ class ListQuery(BaseModel):
     priority: list[Priority] = []
     created_after: Moment | None = None
     created_before: Moment | None = None
+    error: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="A part of the error's type or message")
+    ] = None
+    resolved: Annotated[
+        Literal["0", "1", "false", "true"] | None, Field(description="Whether somebody dealt with the failure")
+    ] = None
     cursor: Annotated[str | None, Field(description="`next_cursor` of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=MOST_LISTED, description="Tasks in one page"), _Digits] = 50
     counts: Annotated[
@@ -132,9 +139,17 @@ class ListQuery(BaseModel):
     def with_counts(self) -> bool:
         return self.counts in ("1", "true")
 
-    def states(self) -> list[State]:
-        """`state` in the ledger's words and `status` in the older ones, together."""
-        return self.state + [state for state in State if status_of(state) in self.status]
+    def wanted(self) -> Filter:
+        return Filter(
+            # `state` in the ledger's words and `status` in the older ones, together.
+            states=self.state + [state for state in State if status_of(state) in self.status],
+            task_types=self.task_type,
+            priorities=self.priority,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            error=self.error,
+            resolved=None if self.resolved is None else self.resolved in ("1", "true"),
+        )
 
 
 class NoQuery(BaseModel):

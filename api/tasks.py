@@ -31,15 +31,7 @@ def create() -> tuple[Response, int, dict[str, str]]:
 def index() -> Response:
     """Tasks, newest first, a page at a time."""
     asked = reading.query(schemas.ListQuery)
-    page = queries.page(
-        states=asked.states(),
-        task_types=asked.task_type,
-        priorities=asked.priority,
-        created_after=asked.created_after,
-        created_before=asked.created_before,
-        cursor=asked.cursor,
-        limit=asked.limit,
-    )
+    page = queries.page(asked.wanted(), cursor=asked.cursor, limit=asked.limit)
     answer: answers.Page = {
         "items": [schemas.summary(row) for row in page.rows],
         "next_cursor": page.next_cursor,

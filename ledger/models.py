@@ -64,6 +64,8 @@ tasks = Table(
     Column("dispatches", Integer, nullable=False, server_default="0"),
     Column("worker", String(128)),
     Column("lease_until", _time()),
+    #: When the attempt began a last step that must not be taken twice. While its outcome is not noted, nobody knows it.
+    Column("last_step_at", _time()),
     Column("progress_done", BigInteger),
     Column("progress_total", BigInteger),
     #: The databases on which an attempt began a branch; once it is decided, those that the decision covers.
@@ -76,6 +78,10 @@ tasks = Table(
     Column("updated_at", _time(), nullable=False),
     Column("started_at", _time()),
     Column("finished_at", _time()),
+    #: When, by whom and with which words somebody dealt with a failure.
+    Column("resolved_at", _time()),
+    Column("resolved_by", String(128)),
+    Column("resolved_note", Text),
     Index("ix_tasks_state_due", "state", "due_at"),
     Index("ix_tasks_state_lease", "state", "lease_until"),
     Index("ix_tasks_state_queue", "state", "queue", "dispatched_at"),

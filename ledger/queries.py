@@ -6,13 +6,13 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, func, literal_column, select
 
 from ledger import db, tickets
 from ledger.db import earlier
+from ledger.filters import ANY, Filter
 from ledger.models import counters, events, tasks
 from ledger.states import State
 from ledger.tickets import Place, Ticket
@@ -181,29 +181,12 @@ class Page:
 _LISTED = tuple(column for column in tasks.c if column.name not in {"parameters", "result", "undone"})
 
 
-def page(
-    *,
-    states: Sequence[str] = (),
-    task_types: Sequence[str] = (),
-    priorities: Sequence[str] = (),
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page:
+def page(wanted: Filter = ANY, *, cursor: str | None = None, limit: int = 50) -> Page:
     """Tasks that fit, newest first.
 
     The cursor is the last identifier seen, so that pages stay put while tasks arrive.
     """
-    statement = select(*_LISTED).order_by(tasks.c.id.desc()).limit(limit + 1)
-    for column, words in ((tasks.c.state, states), (tasks.c.task_type, task_types), (tasks.c.priority, priorities)):
-        if words:
-            # The columns are ASCII: the server refuses to compare them with anything else.
-            statement = statement.where(column.in_([word for word in words if word.isascii()]))
-    if created_after:
-        statement = statement.where(tasks.c.created_at >= created_after.replace(tzinfo=None))
-    if created_before:
-        statement = statement.where(tasks.c.created_at < created_before.replace(tzinfo=None))
+    statement = select(*_LISTED).where(*wanted.conditions()).order_by(tasks.c.id.desc()).limit(limit + 1)
     if cursor:
         statement = statement.where(tasks.c.id < _decode(cursor))
     with db.reading() as connection:

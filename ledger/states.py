@@ -39,6 +39,8 @@ class State(StrEnum):
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.REVOKED})
 LIVE = frozenset(State) - FINAL
+#: Ended without their effects. An explicit replay takes a task out of these again, and nothing else ever does.
+REPLAYABLE = frozenset({State.FAILED, State.REVOKED})
 #: Not begun, or between two attempts: a stop ends these at once.
 WAITING = frozenset({State.SCHEDULED, State.QUEUED, State.RETRYING})
 #: An attempt may be holding locks, temporary files or branches.
@@ -74,6 +76,7 @@ MOVES = {
         _move("stopped", WAITING, State.REVOKED),
         _move("stopping", State.RUNNING, State.REVOKING),
         _move("rolled_back", State.REVOKING, State.REVOKED, fenced=True),
+        _move("replayed", REPLAYABLE, State.QUEUED),
     )
 }
 

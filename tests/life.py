@@ -17,6 +17,7 @@ from sqlalchemy import Engine, func, select, text, update
 import celery_config
 import failpoints
 from ledger import db, queries, transitions, xa
+from ledger.filters import Filter
 from ledger.models import events, tasks
 from ledger.states import State
 from ledger.tickets import Ticket
@@ -151,7 +152,7 @@ def obliging_worker() -> None:
     lifecycle.install()
     pause = threading.Event()
     while True:
-        for row in queries.page(states=[State.QUEUED]).rows:
+        for row in queries.page(Filter(states=[State.QUEUED])).rows:
             lifecycle.run(row.id, row.attempt + 1, worker=WORKER)
         pause.wait(0.02)
 

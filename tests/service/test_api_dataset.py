@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import insert
 
 from ledger import db, queries, xa
+from ledger.filters import Filter
 from ledger.states import State
 from ledger.xa import Branch, BranchId
 from tasks import revoke
@@ -84,7 +85,7 @@ def test_the_older_insert_gives_up_waiting_honestly(
 def test_the_older_insert_says_that_it_was_stopped_meanwhile(door: FlaskClient) -> None:
     with ThreadPoolExecutor(1) as caller:
         waiting = caller.submit(door.post, "/dpd_insert/300")
-        [row] = eventually(lambda: queries.page(states=[State.QUEUED]).rows)
+        [row] = eventually(lambda: queries.page(Filter(states=[State.QUEUED])).rows)
         assert revoke.stop(row.id, by="a test").verdict is Verdict.STOPPED_BEFORE_START
         answer = waiting.result()
     body: Any = answer.get_json()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from ledger import db, queries, transitions
+from ledger.filters import Filter
 from ledger.queries import BadCursor
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
@@ -61,8 +63,8 @@ def test_filters_narrow_the_list() -> None:
     [later] = accept_many(1, delay_seconds=60)
     [other] = accept_many(1, task_type="test_failing")
 
-    def found(**filters: object) -> set[str]:
-        return {row.id for row in queries.page(**filters).rows}  # type: ignore[arg-type]
+    def found(**wanted: Any) -> set[str]:
+        return {row.id for row in queries.page(Filter(**wanted)).rows}
 
     assert found(priorities=["high"]) == {high}
     assert found(states=["scheduled"]) == {later}
@@ -76,6 +78,27 @@ def test_filters_narrow_the_list() -> None:
         later,
         other,
     }
+
+
+def failed(**error: Any) -> str:
+    task_id = life.accept()
+    life.claim(task_id)
+    transitions.give_up(task_id, 1, error={"permanent": True, "at": None} | error, remark="")
+    return task_id
+
+
+def test_failures_are_found_by_their_error_in_whatever_case() -> None:
+    hung_up = failed(type="ConnectionError", message="The other side hung up: 100% sure")
+    uncertain = failed(type="Uncertain", message="it may have been sent")
+    accept_many(1)
+
+    def found(**wanted: Any) -> list[str]:
+        return [row.id for row in queries.page(Filter(**wanted)).rows]
+
+    assert found(error="HUNG UP") == found(error="connectionerror: the") == found(error="100%") == [hung_up]
+    assert found(error="1_0") == found(error="nobody said this") == []
+    assert found(uncertain=True) == [uncertain]
+    assert found(uncertain=False, states=["failed"]) == [hung_up]
 
 
 def test_a_list_leaves_parameters_and_results_out() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import states
-from ledger.states import ACTIVE, FINAL, LIVE, MOVES, WAITING, Move, State
+from ledger.states import ACTIVE, FINAL, LIVE, MOVES, REPLAYABLE, WAITING, Move, State
 
 #: What `accept` may write.
 BEGINNINGS = (State.QUEUED, State.SCHEDULED)
@@ -34,9 +34,13 @@ def test_states_are_waiting_active_or_final_and_never_two() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(FINAL))
-def test_nothing_leads_out_of_a_final_state(state: State) -> None:
+def test_only_an_explicit_replay_leads_out_of_a_final_state(state: State) -> None:
     assert state.is_final
-    assert states.moves_from(state) == ()
+    assert states.moves_from(state) == ((MOVES["replayed"],) if state in REPLAYABLE else ())
+
+
+def test_a_success_is_never_replayed() -> None:
+    assert {State.SUCCEEDED} == FINAL - REPLAYABLE
 
 
 @pytest.mark.parametrize("state", sorted(LIVE))
@@ -55,7 +59,7 @@ def test_no_stop_undoes_a_decision() -> None:
 
 
 def test_a_stopped_attempt_can_only_be_undone() -> None:
-    assert reachable(State.REVOKING) == {State.REVOKING, State.REVOKED}
+    assert ways_on(State.REVOKING) == {State.REVOKED}
 
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=lambda move: move.name)
@@ -75,7 +79,7 @@ def test_every_walk_through_the_table_stays_in_it(data: st.DataObject) -> None:
     state = data.draw(st.sampled_from(BEGINNINGS))
     for _ in range(30):
         moves = states.moves_from(state)
-        assert bool(moves) is not state.is_final
+        assert bool(moves) is not (state is State.SUCCEEDED)
         if not moves:
             return
         state = data.draw(st.sampled_from(moves)).enters
