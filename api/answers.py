@@ -11,7 +11,7 @@ from tasks.revoke import Verdict
 
 #: The states in the words of older interfaces.
 StatusWord = Literal[
-    "pending", "processing", "retrying", "canceling", "completed", "failed", "canceled"
+    "pending", "processing", "retrying", "canceling", "completed", "failed", "canceled", "expired"
 ]
 
 
@@ -79,6 +79,7 @@ class Summary(TypedDict):
     created_at: str | None
     updated_at: str | None
     due_at: str | None
+    expires_at: str | None
     started_at: str | None
     finished_at: str | None
     links: Links
@@ -102,12 +103,22 @@ class Remark(TypedDict):
     text: str
 
 
+class Relative(TypedDict):
+    """A task that another depends on, or that depends on it. The state is null when it is not kept any more."""
+
+    task_id: str
+    state: State | None
+
+
 class Whole(Summary):
     """A task with all that there is to tell."""
 
     parameters: dict[str, Any]
     result: Any
     undone: dict[str, Any] | None
+    depends_on: list[Relative]
+    on_parent_failure: Literal["fail", "ignore"]
+    dependents: list[Relative]
     attempts: list[Attempted]
     remarks: list[Remark]
 

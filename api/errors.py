@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from api.answers import Fault
 from api.strict_json import BadJson
 from ledger import db
+from ledger.dependents import Circle, UnknownParents
 from ledger.queries import BadCursor
 from tasks import log
 from tasks.catalog import UnknownTaskType
@@ -121,6 +122,11 @@ def register(app: Flask) -> None:
     @app.errorhandler(BadParameters)
     def _(error: BadParameters) -> Response:
         return invalid(_faults(error.faults, error.model, "#/parameters"))
+
+    @app.errorhandler(UnknownParents)
+    @app.errorhandler(Circle)
+    def _(error: Exception) -> Response:
+        return _one("#/depends_on", str(error))
 
     @app.errorhandler(BadCursor)
     def _(error: BadCursor) -> Response:

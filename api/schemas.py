@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import (
     AwareDatetime,
@@ -19,11 +21,11 @@ from sqlalchemy import Row
 
 from api import answers
 from ledger.filters import Filter
+from ledger.queries import Kin
 from ledger.states import FINAL, State
-from ledger.transitions import NewTask
 from tasks import retry
 from tasks.catalog import LONGEST_TIMEOUT_SECONDS
-from tasks.submit import LONGEST_DELAY_SECONDS, Submission
+from tasks.submit import LONGEST_DELAY_SECONDS, LONGEST_EXPIRY_SECONDS, MOST_PARENTS, Accepted, Submission
 
 Priority = Literal["high", "normal", "low"]
 
@@ -48,6 +50,18 @@ class SubmitBody(BaseModel):
     timeout: Annotated[
         int, Field(strict=True, ge=1, le=LONGEST_TIMEOUT_SECONDS, description="Seconds one attempt may take")
     ] | None = None
+    expires_in: Annotated[
+        float,
+        Field(
+            strict=True, gt=0, le=LONGEST_EXPIRY_SECONDS, description="Seconds after which it is not started any more"
+        ),
+    ] | None = None
+    depends_on: Annotated[
+        list[UUID], Field(max_length=MOST_PARENTS, description="Tasks that must have succeeded before it may start")
+    ] = Field(default_factory=list)
+    on_parent_failure: Annotated[
+        Literal["fail", "ignore"], Field(description="What becomes of it when one of them does not succeed")
+    ] = "fail"
 
     @field_validator("run_at")
     @classmethod
@@ -72,6 +86,9 @@ class SubmitBody(BaseModel):
             run_at=self.run_at,
             max_retries=self.max_retries,
             timeout_seconds=self.timeout,
+            expires_in_seconds=self.expires_in,
+            depends_on=[str(parent) for parent in self.depends_on],
+            on_parent_failure=self.on_parent_failure,
         )
 
 
@@ -121,6 +138,7 @@ class ListQuery(BaseModel):
     status: Annotated[list[answers.StatusWord], Field(description="In the words of older interfaces")] = []
     task_type: list[str] = []
     priority: list[Priority] = []
+    depends_on: Annotated[UUID | None, Field(description="Only tasks that depend on this one")] = None
     created_after: Moment | None = None
     created_before: Moment | None = None
     error: Annotated[
@@ -145,6 +163,7 @@ class ListQuery(BaseModel):
             states=self.state + [state for state in State if status_of(state) in self.status],
             task_types=self.task_type,
             priorities=self.priority,
+            depends_on=None if self.depends_on is None else str(self.depends_on),
             created_after=self.created_after,
             created_before=self.created_before,
             error=self.error,
@@ -170,6 +189,7 @@ class DataQuery(BaseModel):
 #: The words that clients of older interfaces know, beside our own in `state`.
 _STATUS: dict[State, answers.StatusWord] = {
     State.SCHEDULED: "pending",
+    State.BLOCKED: "pending",
     State.QUEUED: "pending",
     State.RUNNING: "processing",
     State.COMMITTING: "processing",
@@ -178,6 +198,7 @@ _STATUS: dict[State, answers.StatusWord] = {
     State.SUCCEEDED: "completed",
     State.FAILED: "failed",
     State.REVOKED: "canceled",
+    State.EXPIRED: "expired",
 }
 
 
@@ -190,18 +211,28 @@ def links(task_id: str) -> answers.Links:
     return {"self": here, "history": f"{here}/history", "stop": f"{here}/stop"}
 
 
-def accepted(task: NewTask) -> answers.Accepted:
+def accepted(new: Accepted) -> answers.Accepted:
     """What the client of a fresh task is told."""
-    start = f"at {task.run_at.isoformat()}" if task.run_at else f"in {task.delay_seconds:g} seconds"
+    task = new.task
     return {
         "task_id": task.task_id,
-        "state": task.state,
-        "status": status_of(task.state),
-        "message": f"Task submitted successfully. Will start {start}.",
+        "state": new.state,
+        "status": status_of(new.state),
+        "message": f"Task submitted successfully. {_prospect(new)}",
         "task_type": task.task_type,
         "priority": task.priority,
         "links": links(task.task_id),
     }
+
+
+def _prospect(new: Accepted) -> str:
+    task = new.task
+    start = f"at {task.run_at.isoformat()}" if task.run_at else f"in {task.delay_seconds:g} seconds"
+    if new.state is State.BLOCKED:
+        return "Will start when the tasks that it depends on have succeeded."
+    if new.state is State.FAILED:
+        return "It failed at once: a task that it depends on did not succeed."
+    return f"Will start {start}."
 
 
 def summary(row: Row[Any]) -> answers.Summary:
@@ -224,19 +255,23 @@ def summary(row: Row[Any]) -> answers.Summary:
         "created_at": moment(row.created_at),
         "updated_at": moment(row.updated_at),
         "due_at": moment(row.due_at),
+        "expires_at": moment(row.expires_at),
         "started_at": moment(row.started_at),
         "finished_at": moment(row.finished_at),
         "links": links(row.id),
     }
 
 
-def whole(row: Row[Any], result: Any, events: list[Row[Any]]) -> answers.Whole:
+def whole(row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin) -> answers.Whole:
     """A task with all that there is to tell."""
     return {
         **summary(row),
         "parameters": row.parameters,
         "result": result,
         "undone": row.undone,
+        "depends_on": _states(kin.parents),
+        "on_parent_failure": row.on_parent_failure,
+        "dependents": _states(kin.children),
         "attempts": _attempts(events),
         "remarks": [
             {"at": moment(event.at), "event": event.event, "attempt": event.attempt, "text": event.remark}
@@ -244,6 +279,11 @@ def whole(row: Row[Any], result: Any, events: list[Row[Any]]) -> answers.Whole:
             if event.remark
         ],
     }
+
+
+def _states(tasks: Sequence[Any]) -> list[answers.Relative]:
+    """A state is null for a task that is not kept any more."""
+    return [{"task_id": task.id, "state": task.state} for task in tasks]
 
 
 def progress(row: Row[Any]) -> answers.Progress | None:

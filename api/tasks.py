@@ -83,7 +83,7 @@ def _shown(task_id: str, verdict: Stop | None = None) -> Response:
     row = queries.task(task_id)
     if row is None:
         raise UnknownTask(task_id)
-    answer = schemas.whole(row, _result(row), list(queries.history(task_id)))
+    answer = schemas.whole(row, _result(row), list(queries.history(task_id)), queries.kin(task_id))
     response = jsonify(answer if verdict is None else {**answer, "verdict": verdict.verdict})
     if not schemas.is_over(row):
         response.headers["Retry-After"] = "1"

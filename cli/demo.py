@@ -30,7 +30,7 @@ CSV = "demo.csv"
 #: Inserts that may be done before their stop comes.
 TRIES = 3
 
-FINAL = frozenset({"succeeded", "failed", "revoked"})
+FINAL = frozenset({"succeeded", "failed", "revoked", "expired"})
 
 
 @dataclass(frozen=True)

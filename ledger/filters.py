@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger.models import tasks
+from ledger.models import dependencies, tasks
 
 #: The error type of a task that is held because nobody knows whether its last step was taken.
 UNCERTAIN = "Uncertain"
@@ -22,6 +22,8 @@ class Filter:
     states: Sequence[str] = ()
     task_types: Sequence[str] = ()
     priorities: Sequence[str] = ()
+    #: The task that all of them depend on.
+    depends_on: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
     #: A part of the error's type or message, in whatever case.
@@ -40,6 +42,8 @@ class Filter:
             if words:
                 # The columns are ASCII: the server refuses to compare them with anything else.
                 yield column.in_([word for word in words if word.isascii()])
+        if self.depends_on:
+            yield tasks.c.id.in_(select(dependencies.c.child).where(dependencies.c.parent == self.depends_on))
         if self.created_after:
             yield tasks.c.created_at >= self.created_after.replace(tzinfo=None)
         if self.created_before:

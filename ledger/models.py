@@ -59,6 +59,10 @@ tasks = Table(
     Column("timeout_seconds", Integer, nullable=False),
     #: What a scheduled or retrying task waits for.
     Column("due_at", _time()),
+    #: When it has not been claimed by then, it never is.
+    Column("expires_at", _time()),
+    #: What becomes of it when a task that it depends on does not succeed: `fail`, or `ignore`.
+    Column("on_parent_failure", _name(8), nullable=False, server_default="fail"),
     #: When the broker last confirmed a ticket for the coming attempt.
     Column("dispatched_at", _time()),
     Column("dispatches", Integer, nullable=False, server_default="0"),
@@ -83,10 +87,30 @@ tasks = Table(
     Column("resolved_by", String(128)),
     Column("resolved_note", Text),
     Index("ix_tasks_state_due", "state", "due_at"),
+    Index("ix_tasks_state_expires", "state", "expires_at"),
     Index("ix_tasks_state_lease", "state", "lease_until"),
     Index("ix_tasks_state_queue", "state", "queue", "dispatched_at"),
     Index("ix_tasks_state_id", "state", "id"),
     Index("ix_tasks_type_id", "task_type", "id"),
+)
+
+#: Which task waits for which. The rows stay when the wait is over; they go with the child.
+dependencies = Table(
+    "dependencies",
+    ledger,
+    Column("parent", _id(), primary_key=True),
+    Column("child", _id(), primary_key=True),
+    Index("ix_dependencies_child", "child"),
+)
+
+#: Tasks that have ended and for which others may wait, until those have been told. Written with the move that ended
+#: the task, so that no crash can keep its dependents from learning of it.
+endings = Table(
+    "endings",
+    ledger,
+    Column("parent", _id(), primary_key=True),
+    #: The last dependent, in the order of ids, that has been told, if one has.
+    Column("told_until", _id()),
 )
 
 #: One row for each move, written in the same transaction; and the remarks that the monitor leaves.

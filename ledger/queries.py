@@ -13,7 +13,7 @@ from sqlalchemy import Row, func, literal_column, select
 from ledger import db, tickets
 from ledger.db import earlier
 from ledger.filters import ANY, Filter
-from ledger.models import counters, events, tasks
+from ledger.models import counters, dependencies, events, tasks
 from ledger.states import State
 from ledger.tickets import Place, Ticket
 
@@ -170,6 +170,25 @@ def history(task_id: str) -> Sequence[Row[Any]]:
         return connection.execute(
             select(events).where(events.c.task_id == task_id).order_by(events.c.seq)
         ).all()
+
+
+@dataclass(frozen=True)
+class Kin:
+    """The tasks, with id and state, that one depends on, and some of those that depend on it."""
+
+    parents: Sequence[Any]
+    children: Sequence[Any]
+
+
+def kin(task_id: str, limit: int = 100) -> Kin:
+    parent, child = dependencies.c.parent, dependencies.c.child
+    parents = select(parent.label("id"), tasks.c.state).outerjoin(tasks, tasks.c.id == parent)
+    children = select(child.label("id"), tasks.c.state).outerjoin(tasks, tasks.c.id == child)
+    with db.reading() as connection:
+        return Kin(
+            connection.execute(parents.where(child == task_id).order_by(parent)).all(),
+            connection.execute(children.where(parent == task_id).order_by(child).limit(limit)).all(),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """What an operator does about a task that is over: run it again, or note that it has been dealt with.
 
-A replay is the one way out of an end, and only out of one without effects: `failed` and `revoked`. The task keeps its
-id and goes on counting attempts; its retries are counted anew. What makes this safe is that the number of the attempt
-never goes back:
+A replay is the one way out of an end, and only out of one without effects: `failed`, `revoked` and `expired`. The task
+keeps its id and goes on counting attempts; its retries are counted anew. What makes this safe is that the number of the
+attempt never goes back:
 
   - Whoever still works on an earlier attempt, frozen since before the task ended, can win no move: each guard names
     the attempt.
@@ -23,7 +23,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from ledger import db, tickets
+from ledger import db, moving, tickets
 from ledger.db import NOW
 from ledger.filters import Filter
 from ledger.models import events, tasks
@@ -36,8 +36,7 @@ MOST_AT_ONCE = 1_000
 #: Failures, and whatever else ended without anybody wanting it.
 RESOLVABLE = frozenset({State.FAILED})
 
-_REPLAYED = MOVES["replayed"]
-_LEAVES = sorted(_REPLAYED.leaves)
+_LEAVES = sorted(MOVES["replayed"].leaves)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def replay(task_id: str, *, by: str, note: str = "") -> tuple[State, Ticket | No
         ).first()
         if row is None:
             return None
-        if row.state not in _REPLAYED.leaves:
+        if row.state not in _LEAVES:
             return State(row.state), None
         _replay(connection, [row], by=by, note=note)
         return State(row.state), tickets.of(row)
@@ -100,32 +99,15 @@ def _replayable(wanted: Filter) -> list[Any]:
 
 def _replay(connection: Connection, rows: Sequence[Any], *, by: str, note: str) -> None:
     """The rows are locked, in one of the states that the move leaves."""
-    connection.execute(
-        update(tasks)
-        .where(tasks.c.id.in_([row.id for row in rows]), tasks.c.state.in_(_LEAVES))
-        .values(state=_REPLAYED.enters, updated_at=NOW, **_AS_NEW)
-    )
-    remark = _said("replayed", by, note)
-    connection.execute(
-        insert(events).values(at=NOW),
-        [
-            {
-                "task_id": row.id,
-                "event": _REPLAYED.name,
-                "state": _REPLAYED.enters,
-                "attempt": row.attempt,
-                "remark": remark,
-                "detail": {"by": by, "note": note},
-            }
-            for row in rows
-        ],
-    )
+    words, detail = _said("replayed", by, note), {"by": by, "note": note}
+    moving.many(connection, "replayed", rows, values=_AS_NEW, remark=words, detail=detail)
 
 
 #: What a replayed task does not take along. Its events still tell all of it.
 _AS_NEW: dict[str, Any] = dict.fromkeys(
     (
-        *("due_at", "dispatched_at", "worker", "lease_until", "last_step_at", "progress_done", "progress_total"),
+        *("due_at", "expires_at", "dispatched_at", "worker", "lease_until", "last_step_at"),
+        *("progress_done", "progress_total"),
         *("participants", "result", "error", "undone", "finished_at"),
         *("resolved_at", "resolved_by", "resolved_note"),
     )

@@ -15,6 +15,8 @@ class State(StrEnum):
 
     #: Waits for its time. The monitor's due round moves it on.
     SCHEDULED = "scheduled"
+    #: Waits for other tasks. Whoever tells of the last of them that it has ended moves it on.
+    BLOCKED = "blocked"
     #: A worker may take it. Its ticket is on the way to the broker, in it, or was lost, which the monitor repairs.
     QUEUED = "queued"
     #: An attempt works on it under a lease. That attempt moves it on, or the monitor when the lease runs out.
@@ -31,18 +33,22 @@ class State(StrEnum):
     FAILED = "failed"
     #: Taken back by a stop: nothing of it is there.
     REVOKED = "revoked"
+    #: Not started within its time: none of it is there, and it will not start any more.
+    EXPIRED = "expired"
 
     @property
     def is_final(self) -> bool:
         return self in FINAL
 
 
-FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.REVOKED})
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.REVOKED, State.EXPIRED})
 LIVE = frozenset(State) - FINAL
 #: Ended without their effects. An explicit replay takes a task out of these again, and nothing else ever does.
-REPLAYABLE = frozenset({State.FAILED, State.REVOKED})
-#: Not begun, or between two attempts: a stop ends these at once.
-WAITING = frozenset({State.SCHEDULED, State.QUEUED, State.RETRYING})
+REPLAYABLE = FINAL - {State.SUCCEEDED}
+#: Not begun, or between two attempts: a stop ends these at once, and so does their time when it runs out.
+WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.QUEUED, State.RETRYING})
+#: What a task is accepted as.
+BEGINNINGS = (State.QUEUED, State.SCHEDULED, State.BLOCKED)
 #: An attempt may be holding locks, temporary files or branches.
 ACTIVE = frozenset({State.RUNNING, State.COMMITTING, State.REVOKING})
 
@@ -67,6 +73,11 @@ MOVES = {
     move.name: move
     for move in (
         _move("due", frozenset({State.SCHEDULED, State.RETRYING}), State.QUEUED),
+        _move("unblocked", State.BLOCKED, State.QUEUED),
+        # What it waited for came before its own time did.
+        _move("unblocked_early", State.BLOCKED, State.SCHEDULED),
+        _move("parent_failed", State.BLOCKED, State.FAILED),
+        _move("expired", WAITING, State.EXPIRED),
         _move("claimed", State.QUEUED, State.RUNNING, fenced=True),
         _move("decided", State.RUNNING, State.COMMITTING, fenced=True),
         _move("finished", frozenset({State.RUNNING, State.COMMITTING}), State.SUCCEEDED, fenced=True),
@@ -88,7 +99,7 @@ def moves_from(state: State) -> tuple[Move, ...]:
 def diagram() -> str:
     """The table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
-    lines += [f"    [*] --> {state}" for state in (State.QUEUED, State.SCHEDULED)]
+    lines += [f"    [*] --> {state}" for state in BEGINNINGS]
     lines += [
         f"    {leaves} --> {move.enters}: {move.name}"
         for move in MOVES.values()

@@ -6,7 +6,7 @@ whether it won. A loss is normal: somebody else was first, and the row says who.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, tickets
+from ledger import db, dependents, moving, tickets
 from ledger.db import later
 from ledger.models import events, tasks
 from ledger.states import MOVES, WAITING, State
@@ -52,9 +52,14 @@ class NewTask:
     timeout_seconds: int
     delay_seconds: float = 0
     run_at: datetime | None = None
+    #: When it has not been claimed within this time it expires.
+    expires_in_seconds: float | None = None
+    depends_on: tuple[str, ...] = ()
+    on_parent_failure: str = dependents.FAIL
 
     @property
     def state(self) -> State:
+        """What it begins in when nothing keeps it from starting but its time."""
         return State.SCHEDULED if self.delay_seconds > 0 or self.run_at else State.QUEUED
 
 
@@ -72,21 +77,44 @@ class Claim:
     timeout_seconds: int
 
 
-def accept(new: Sequence[NewTask]) -> None:
-    """Write tasks down, all or none. When this returns they are on disk."""
+def accept(new: Sequence[NewTask]) -> list[State]:
+    """Write tasks down, all or none. When this returns they are on disk; it answers with their states.
 
-    def work(connection: Connection) -> None:
-        connection.execute(_ACCEPT, [_row_of(task) for task in new])
+    Raises dependents.UnknownParents and dependents.Circle before anything is written.
+    """
+
+    def work(connection: Connection) -> list[State]:
+        waits = {task.task_id: task.depends_on for task in new}
+        states = dependents.hold(connection, waits) if any(waits.values()) else {}
+        begun = [_begins_as(task, states) for task in new]
+        connection.execute(_ACCEPT, [_row_of(task, state) for task, state in zip(new, begun, strict=True)])
         connection.execute(
             insert(events).values(at=NOW),
             [
-                {"task_id": task.task_id, "event": "accepted", "state": task.state, "attempt": 0}
-                for task in new
+                {"task_id": task.task_id, "event": "accepted", "state": state, "attempt": 0}
+                for task, state in zip(new, begun, strict=True)
             ],
         )
+        dependents.tie(connection, waits)
         failpoints.reach("f2")
+        return [_spoilt(connection, task, states) or state for task, state in zip(new, begun, strict=True)]
 
-    db.transact(work)
+    return db.transact(work)
+
+
+def _begins_as(task: NewTask, parents: Mapping[str, State]) -> State:
+    done = all(dependents.lets_begin(parents[each], task.on_parent_failure) for each in task.depends_on)
+    return task.state if done else State.BLOCKED
+
+
+def _spoilt(connection: Connection, task: NewTask, parents: Mapping[str, State]) -> State | None:
+    """End a task at once whose parent has failed already; whoever submitted it learns of that as of any failure."""
+    for each in task.depends_on:
+        if dependents.spoils(parents[each], task.on_parent_failure):
+            row = connection.execute(select(tasks.c.id, tasks.c.attempt).where(tasks.c.id == task.task_id)).one()
+            dependents.fail(connection, [row], parent=each, state=parents[each])
+            return State.FAILED
+    return None
 
 
 _ACCEPT = insert(tasks).values(
@@ -96,29 +124,32 @@ _ACCEPT = insert(tasks).values(
         bindparam("run_at"),
         text("IF(:delay > 0, UTC_TIMESTAMP(6) + INTERVAL :delay * 1000000 MICROSECOND, NULL)"),
     ),
+    expires_at=text("UTC_TIMESTAMP(6) + INTERVAL :expires_in * 1000000 MICROSECOND"),
 )
 
 
-def _row_of(task: NewTask) -> dict[str, Any]:
+def _row_of(task: NewTask, state: State) -> dict[str, Any]:
     return {
         "id": task.task_id,
         "task_type": task.task_type,
         "priority": task.priority,
         "queue": task.queue,
-        "state": task.state,
+        "state": state,
         "parameters": task.parameters,
         "max_retries": task.max_retries,
         "timeout_seconds": task.timeout_seconds,
         "delay": task.delay_seconds,
         "run_at": task.run_at.replace(tzinfo=None) if task.run_at else None,
+        "expires_in": task.expires_in_seconds,
+        "on_parent_failure": task.on_parent_failure,
     }
 
 
 def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> Claim | None:
-    """Take a queued task. None: it was stopped, somebody has it, or the ticket is an old one."""
+    """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, or its time has run out."""
 
     def work(connection: Connection) -> Claim | None:
-        won = _move(
+        won = moving.move(
             connection,
             "claimed",
             task_id,
@@ -135,10 +166,35 @@ def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> C
             },
             event_attempt=attempt,
             detail={"worker": worker},
+            also=or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW),
         )
-        return _claim_of(connection, task_id, attempt) if won else None
+        if won:
+            return _claim_of(connection, task_id, attempt)
+        _expire(connection, _expired().where(tasks.c.id == task_id, tasks.c.attempt == attempt - 1))
+        return None
 
     return db.transact(work)
+
+
+def expire(limit: int = 500) -> int:
+    """End the tasks that were not claimed within their time; answers how many."""
+
+    def work(connection: Connection) -> int:
+        return _expire(connection, _expired().order_by(tasks.c.expires_at).limit(limit))
+
+    return db.transact(work)
+
+
+def _expired() -> Select[Any]:
+    waiting, out_of_time = tasks.c.state.in_(sorted(WAITING)), tasks.c.expires_at <= NOW
+    return select(tasks.c.id, tasks.c.attempt).where(waiting, out_of_time).with_for_update(skip_locked=True)
+
+
+def _expire(connection: Connection, which: Select[Any]) -> int:
+    rows = connection.execute(which).all()
+    values = {"finished_at": NOW, "due_at": None}
+    moving.many(connection, "expired", rows, values=values, remark="was not started within its time")
+    return len(rows)
 
 
 def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
@@ -171,8 +227,8 @@ def count_inversion(task_id: str, better_queues: Sequence[str]) -> bool:
             .limit(1)
         ).scalar()
         if overtaken:
-            _count(connection, "inversions", 1)
-            _note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
+            moving.count(connection, "inversions", 1)
+            moving.note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
         return overtaken is not None
 
     return db.transact(work)
@@ -320,10 +376,10 @@ def stop(task_id: str, *, remark: str) -> tuple[State, State, int] | None:
         if before in WAITING:
             undone = {"rows_undone": 0, "rows_remaining": 0}
             values = {"finished_at": NOW, "due_at": None, "undone": undone}
-            _move(connection, "stopped", task_id, values=values, event_attempt=attempt, remark=remark)
+            moving.move(connection, "stopped", task_id, values=values, event_attempt=attempt, remark=remark)
             return before, State.REVOKED, attempt
         if before is State.RUNNING:
-            _move(connection, "stopping", task_id, values={}, event_attempt=attempt, remark=remark)
+            moving.move(connection, "stopping", task_id, values={}, event_attempt=attempt, remark=remark)
             return before, State.REVOKING, attempt
         return before, before, attempt
 
@@ -348,20 +404,7 @@ def release_due(limit: int = 500) -> list[Ticket]:
     def work(connection: Connection) -> list[Ticket]:
         # One state at a time: in this order the index answers, and a million that are due cost no more than a few.
         rows = [row for state in sorted(MOVES["due"].leaves) for row in connection.execute(_due(state, limit))]
-        if not rows:
-            return []
-        connection.execute(
-            update(tasks)
-            .where(tasks.c.id.in_([row.id for row in rows]), tasks.c.state.in_(MOVES["due"].leaves))
-            .values(state=State.QUEUED, dispatched_at=None, updated_at=NOW)
-        )
-        connection.execute(
-            insert(events).values(at=NOW),
-            [
-                {"task_id": row.id, "event": "due", "state": State.QUEUED, "attempt": row.attempt}
-                for row in rows
-            ],
-        )
+        moving.many(connection, "due", rows, values={"dispatched_at": None})
         return [tickets.of(row) for row in rows]
 
     return db.transact(work)
@@ -427,7 +470,7 @@ def redispatch(queue: str, limit: int, *, up_to: Place, patience_seconds: float)
             insert(events).values(at=NOW, event="redispatched", state=State.QUEUED, remark=words),
             [{"task_id": row.id, "attempt": row.attempt} for row in rows],
         )
-        _count(connection, "redispatched", len(rows))
+        moving.count(connection, "redispatched", len(rows))
         return [tickets.of(row) for row in rows]
 
     return db.transact(work)
@@ -448,7 +491,7 @@ def remark(task_id: str, event: str, words: str, *, detail: Any = None) -> None:
     """Say something about a task without moving it."""
 
     def work(connection: Connection) -> None:
-        _note(connection, task_id, event, words, detail=detail)
+        moving.note(connection, task_id, event, words, detail=detail)
 
     db.transact(work)
 
@@ -457,12 +500,9 @@ def count(name: str, by: int) -> None:
     """Add to a running total."""
 
     def work(connection: Connection) -> None:
-        _count(connection, name, by)
+        moving.count(connection, name, by)
 
     db.transact(work)
-
-
-# --- the one statement behind all of them -----------------------------------------------------------------------
 
 
 def _won(
@@ -476,74 +516,11 @@ def _won(
     also: ColumnElement[bool] | None = None,
 ) -> bool:
     def work(connection: Connection) -> bool:
-        return _move(
+        return moving.move(
             connection, name, task_id, attempt=attempt, values=values, remark=remark, detail=detail, also=also
         )
 
     return db.transact(work)
-
-
-def _move(
-    connection: Connection,
-    name: str,
-    task_id: str,
-    *,
-    values: dict[str, Any],
-    attempt: int | None = None,
-    event_attempt: int | None = None,
-    remark: str | None = None,
-    detail: Any = None,
-    also: ColumnElement[bool] | None = None,
-) -> bool:
-    move = MOVES[name]
-    guard = [tasks.c.id == task_id, tasks.c.state.in_(sorted(move.leaves))]
-    if move.fenced:
-        guard.append(tasks.c.attempt == attempt)
-    if also is not None:
-        guard.append(also)
-    result = connection.execute(
-        update(tasks).where(and_(*guard)).values(**{"state": move.enters, "updated_at": NOW, **values})
-    )
-    if result.rowcount != 1:
-        return False
-    connection.execute(
-        insert(events).values(
-            task_id=task_id,
-            at=NOW,
-            event=name,
-            state=move.enters,
-            attempt=event_attempt if event_attempt is not None else attempt,
-            remark=remark,
-            detail=detail,
-        )
-    )
-    return True
-
-
-def _note(connection: Connection, task_id: str, event: str, words: str, *, detail: Any = None) -> None:
-    connection.execute(
-        insert(events).from_select(
-            ["task_id", "at", "event", "state", "attempt", "remark", "detail"],
-            select(
-                tasks.c.id,
-                NOW,
-                bindparam("event", event),
-                tasks.c.state,
-                tasks.c.attempt,
-                bindparam("remark", words),
-                bindparam("detail", detail, type_=events.c.detail.type),
-            ).where(tasks.c.id == task_id),
-        )
-    )
-
-
-def _count(connection: Connection, name: str, by: int) -> None:
-    connection.execute(
-        text(
-            "INSERT INTO counters (name, value) VALUES (:name, :by) ON DUPLICATE KEY UPDATE value = value + :by"
-        ),
-        {"name": name, "by": by},
-    )
 
 
 #: What a task loses when its attempt ends and another is to come.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 import celery_config
 import failpoints
-from ledger import transitions
+from ledger import dependents, transitions
 from ledger.states import State
 from ledger.tickets import Ticket
 from ledger.transitions import NewTask
@@ -20,6 +20,9 @@ from tasks import catalog, relay
 
 #: Bounds of what a client may ask for.
 LONGEST_DELAY_SECONDS = 30 * 86_400
+#: The longest that a task may wait for its start before it expires, and how many others it may wait for.
+LONGEST_EXPIRY_SECONDS = 30 * 86_400
+MOST_PARENTS = 100
 
 
 class BadParameters(Exception):
@@ -42,20 +45,36 @@ class Submission:
     run_at: datetime | None = None
     max_retries: int | None = None
     timeout_seconds: int | None = None
+    expires_in_seconds: float | None = None
+    depends_on: Sequence[str] = ()
+    on_parent_failure: str = dependents.FAIL
 
 
-def submit(submissions: Sequence[Submission]) -> list[NewTask]:
+@dataclass(frozen=True)
+class Accepted:
+    """A task that is on disk, and what it began as."""
+
+    task: NewTask
+    state: State
+
+    @property
+    def task_id(self) -> str:
+        return self.task.task_id
+
+
+def submit(submissions: Sequence[Submission]) -> list[Accepted]:
     """Accept tasks, all or none. When this returns they are on disk, whatever happens next.
 
-    Raises catalog.UnknownTaskType, BadParameters and `db.Unavailable`, each of them before anything is written.
+    Raises catalog.UnknownTaskType, BadParameters, dependents.UnknownParents and `db.Unavailable`, each of them before
+    anything is written.
     """
     new = [_checked(submission) for submission in submissions]
     failpoints.reach("f1")
-    transitions.accept(new)
+    accepted = [Accepted(task, state) for task, state in zip(new, transitions.accept(new), strict=True)]
     failpoints.reach("f3")
-    relay.send_soon([_ticket_of(task) for task in new if task.state is State.QUEUED])
+    relay.send_soon([_ticket_of(each.task) for each in accepted if each.state is State.QUEUED])
     failpoints.reach("f4")
-    return new
+    return accepted
 
 
 def _checked(submission: Submission) -> NewTask:
@@ -75,6 +94,9 @@ def _checked(submission: Submission) -> NewTask:
         timeout_seconds=_or(submission.timeout_seconds, kind.timeout_seconds),
         delay_seconds=submission.delay_seconds,
         run_at=submission.run_at,
+        expires_in_seconds=submission.expires_in_seconds,
+        depends_on=tuple(dict.fromkeys(submission.depends_on)),
+        on_parent_failure=submission.on_parent_failure,
     )
 
 

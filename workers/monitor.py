@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import failpoints
-from ledger import db, fitness, leadership, queries, schema, transitions
+from ledger import db, dependents, fitness, leadership, queries, schema, transitions
 from ledger.leadership import Term
+from ledger.tickets import Ticket
 from tasks import catalog, dispatch, log, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
@@ -35,6 +36,8 @@ MISSED_AFTER_SECONDS = 2.0
 BROKER_REST_SECONDS = 3.0
 #: Counting a million waiting tickets takes its time; so many times as long nobody counts after it.
 SCAN_RESTS = 9
+#: Seconds that one round may take to tell dependents: a long chain of failures must not keep the other rounds waiting.
+TELLING_SECONDS = 0.5
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Monitor:
     def rounds(self) -> list[Round]:
         return [
             Round("due", 0.2, self._send_due),
+            Round("dependents", 0.2, self._tell_dependents),
+            Round("expired", 0.5, transitions.expire),
             Round("missed", 0.5, self._send_missed),
             Round("expired_leases", 1.0, resolve.expire_leases),
             Round("stops", 0.5, resolve.finish_stops),
@@ -132,6 +137,17 @@ class Monitor:
         if tickets and not self._broker_rests():
             dispatch.dispatch(self.publisher, tickets)
         return len(tickets)
+
+    def _tell_dependents(self) -> int:
+        """Tell of each task that has ended those that wait for it."""
+        told, released = 0, list[Ticket]()
+        until = time.monotonic() + TELLING_SECONDS
+        while (tickets := dependents.tell()) is not None and time.monotonic() < until:
+            told += 1
+            released += tickets
+        if released and not self._broker_rests():
+            dispatch.dispatch(self.publisher, released)
+        return told
 
     def _send_missed(self) -> int:
         if self._broker_rests():

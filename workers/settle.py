@@ -114,6 +114,8 @@ def _shown(fields: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             return "task-failed", {"exception": "see the task", "traceback": None}
         case "revoked" | "revoking":
             return "task-revoked", {"terminated": True, "signum": None, "expired": False}
+        case "expired":
+            return "task-revoked", {"terminated": False, "signum": None, "expired": True}
         case state:
             return "task-retried", {"exception": f"the task is {state}", "traceback": None}
 

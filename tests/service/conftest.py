@@ -13,7 +13,8 @@ import settings
 from api import create_app
 from cli.stack import Stack
 from ledger import db, schema
-from ledger.models import counters, events, marker, tasks, workers
+from ledger.models import leadership, marker
+from ledger.models import ledger as ledgers
 from tasks import catalog
 from tasks.types.dataset import data
 from tests.conftest import CHECKOUT, PORTS, databases
@@ -40,7 +41,7 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
 def empty(servers: Stack) -> None:
     """Every test begins with empty tables."""
     with db.ledger().begin() as connection:
-        for table in (tasks, events, counters, workers):
+        for table in set(ledgers.tables.values()) - {leadership}:
             connection.execute(table.delete())
     for name in db.data_names():
         with db.data(name).begin() as connection:

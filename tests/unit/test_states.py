@@ -7,10 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import states
-from ledger.states import ACTIVE, FINAL, LIVE, MOVES, REPLAYABLE, WAITING, Move, State
-
-#: What `accept` may write.
-BEGINNINGS = (State.QUEUED, State.SCHEDULED)
+from ledger.states import ACTIVE, BEGINNINGS, FINAL, LIVE, MOVES, REPLAYABLE, WAITING, Move, State
 
 
 def ways_on(state: State) -> set[State]:

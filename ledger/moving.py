@@ -1,0 +1,121 @@
+"""The one statement behind every change of a task's state: a guarded UPDATE, with its audit row beside it.
+
+A move into a final state also leaves an ending for those who wait for the task (`ledger.dependents`), in the same
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, insert, null, select, text, update
+from sqlalchemy.dialects.mysql import insert as upsert
+from sqlalchemy.sql.elements import ColumnElement
+
+from ledger import db
+from ledger.models import dependencies, endings, events, tasks
+from ledger.states import MOVES
+
+NOW = db.NOW
+
+
+def move(
+    connection: Connection,
+    name: str,
+    task_id: str,
+    *,
+    values: dict[str, Any],
+    attempt: int | None = None,
+    event_attempt: int | None = None,
+    remark: str | None = None,
+    detail: Any = None,
+    also: ColumnElement[bool] | None = None,
+) -> bool:
+    """Make a named move, if the row allows it; whether it did. `also` is what more it must allow."""
+    move = MOVES[name]
+    guard = [tasks.c.id == task_id, tasks.c.state.in_(sorted(move.leaves))]
+    if move.fenced:
+        guard.append(tasks.c.attempt == attempt)
+    if also is not None:
+        guard.append(also)
+    result = connection.execute(
+        update(tasks).where(and_(*guard)).values(**{"state": move.enters, "updated_at": NOW, **values})
+    )
+    if result.rowcount != 1:
+        return False
+    connection.execute(
+        insert(events).values(
+            task_id=task_id,
+            at=NOW,
+            event=name,
+            state=move.enters,
+            attempt=event_attempt if event_attempt is not None else attempt,
+            remark=remark,
+            detail=detail,
+        )
+    )
+    if move.enters.is_final:
+        _leave_endings(connection, [task_id])
+    return True
+
+
+def many(
+    connection: Connection,
+    name: str,
+    rows: Sequence[Any],
+    *,
+    values: dict[str, Any] | None = None,
+    remark: str | None = None,
+    detail: Any = None,
+) -> None:
+    """The same for many tasks at once, rows with id and attempt, which the caller has locked in a state that the move
+    leaves."""
+    if not rows:
+        return
+    move, task_ids = MOVES[name], [row.id for row in rows]
+    connection.execute(
+        update(tasks)
+        .where(tasks.c.id.in_(task_ids), tasks.c.state.in_(sorted(move.leaves)))
+        .values(**{"state": move.enters, "updated_at": NOW, **(values or {})})
+    )
+    connection.execute(
+        insert(events).values(at=NOW, event=name, state=move.enters, remark=remark, detail=detail),
+        [{"task_id": row.id, "attempt": row.attempt} for row in rows],
+    )
+    if move.enters.is_final:
+        _leave_endings(connection, task_ids)
+
+
+def _leave_endings(connection: Connection, task_ids: Collection[str]) -> None:
+    """A note for each that others depend on. It costs a look into an index where there are none."""
+    awaited = select(dependencies.c.parent, null()).where(dependencies.c.parent.in_(task_ids)).distinct()
+    left = upsert(endings).from_select(["parent", "told_until"], awaited)
+    # One that was tried again, and ends for a second time, is told of from the beginning.
+    connection.execute(left.on_duplicate_key_update(told_until=None))
+
+
+def note(connection: Connection, task_id: str, event: str, words: str, *, detail: Any = None) -> None:
+    connection.execute(
+        insert(events).from_select(
+            ["task_id", "at", "event", "state", "attempt", "remark", "detail"],
+            select(
+                tasks.c.id,
+                NOW,
+                bindparam("event", event),
+                tasks.c.state,
+                tasks.c.attempt,
+                bindparam("remark", words),
+                bindparam("detail", detail, type_=events.c.detail.type),
+            ).where(tasks.c.id == task_id),
+        )
+    )
+
+
+def count(connection: Connection, name: str, by: int) -> None:
+    connection.execute(
+        text(
+            "INSERT INTO counters (name, value) VALUES (:name, :by) ON DUPLICATE KEY UPDATE value = value + :by"
+        ),
+        {"name": name, "by": by},
+    )
