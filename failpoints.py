@@ -40,6 +40,8 @@ POINTS = {
     "f17": "monitor: a branch in doubt was found, it is not settled",
     "f19": "stop: the row is moved, nothing is undone",
     "f20": "worker: a branch is committed, further ones are not yet",
+    "f21": "worker: a mail is about to be sent to its last byte",
+    "f22": "worker: a mail's last byte is sent, the server has not answered",
 }
 
 

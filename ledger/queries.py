@@ -38,6 +38,8 @@ class Standing:
     max_retries: int
     task_type: str
     worker: str | None
+    #: Nobody knows whether the attempt took its last step, which must not be taken twice.
+    in_last_step: bool
     idle_seconds: float
 
 
@@ -52,6 +54,7 @@ _STANDING = (
     tasks.c.max_retries,
     tasks.c.task_type,
     tasks.c.worker,
+    tasks.c.last_step_at.is_not(None).label("in_last_step"),
     func.timestampdiff(literal_column("MICROSECOND"), tasks.c.updated_at, NOW).label("idle"),
 )
 
@@ -68,6 +71,7 @@ def _standing_of(row: Row[*tuple[Any, ...]]) -> Standing:
         max_retries=row.max_retries,
         task_type=row.task_type,
         worker=row.worker,
+        in_last_step=bool(row.in_last_step),
         idle_seconds=row.idle / 1_000_000,
     )
 

@@ -279,6 +279,21 @@ def join(task_id: str, attempt: int, database: str) -> bool:
     return db.transact(work)
 
 
+def begin_last_step(task_id: str, attempt: int, *, lease_seconds: float) -> bool:
+    """Note that the attempt is about to take a step that must not be taken twice, such as the last byte of a mail.
+
+    A loss means that it may not take it: the task is somebody else's. From here until its outcome is noted, whoever
+    acts for a dead attempt knows that nobody knows it; before, that it was not taken.
+    """
+    with db.transaction() as connection:
+        result = connection.execute(
+            update(tasks)
+            .where(tasks.c.id == task_id, tasks.c.attempt == attempt, tasks.c.state == State.COMMITTING)
+            .values(last_step_at=NOW, lease_until=later(lease_seconds))
+        )
+    return result.rowcount == 1
+
+
 def decide(
     task_id: str,
     attempt: int,
@@ -301,12 +316,16 @@ def finish(
     keep_result: bool = False,
     done: int | None = None,
     total: int | None = None,
+    remark: str | None = None,
+    expired_only: bool = False,
 ) -> bool:
-    """Success. `keep_result` leaves what the decision recorded."""
+    """Success. `keep_result` leaves what the decision recorded. `expired_only` is for those who act for a silent
+    attempt."""
     values: dict[str, Any] = {"error": None, "lease_until": None, "finished_at": NOW, **_progress(done, total)}
     if not keep_result:
         values["result"] = result
-    return _won("finished", task_id, attempt=attempt, values=values)
+    also = _EXPIRED if expired_only else None
+    return _won("finished", task_id, attempt=attempt, values=values, remark=remark, also=also)
 
 
 def _progress(done: int | None, total: int | None) -> dict[str, int | None]:
@@ -321,8 +340,10 @@ def retry(
     error: dict[str, Any],
     remark: str,
     expired_only: bool = False,
+    in_last_step: bool = False,
 ) -> bool:
-    """The attempt failed and another follows. `expired_only` is for those who act for a silent attempt."""
+    """The attempt failed and another follows. `expired_only` is for those who act for a silent attempt; they say
+    whether they found it in its last step."""
     return _won(
         "retried",
         task_id,
@@ -336,12 +357,18 @@ def retry(
         },
         remark=remark,
         detail=error,
-        also=_may_fail(expired_only),
+        also=_may_fail(expired_only, in_last_step),
     )
 
 
 def give_up(
-    task_id: str, attempt: int, *, error: dict[str, Any], remark: str, expired_only: bool = False
+    task_id: str,
+    attempt: int,
+    *,
+    error: dict[str, Any],
+    remark: str,
+    expired_only: bool = False,
+    in_last_step: bool = False,
 ) -> bool:
     """The task failed for good."""
     return _won(
@@ -351,7 +378,7 @@ def give_up(
         values={"error": error, "result": None, "finished_at": NOW, "lease_until": None},
         remark=remark,
         detail=error,
-        also=_may_fail(expired_only),
+        also=_may_fail(expired_only, in_last_step),
     )
 
 
@@ -524,7 +551,7 @@ def _won(
 
 
 #: What a task loses when its attempt ends and another is to come.
-_LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None}
+_LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None, "last_step_at": None}
 
 _EXPIRED = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < NOW)
 
@@ -532,5 +559,9 @@ _EXPIRED = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < NOW)
 _NOT_BOUND = or_(tasks.c.state != State.COMMITTING, func.json_length(tasks.c.participants) == 0)
 
 
-def _may_fail(expired_only: bool) -> ColumnElement[bool]:
-    return and_(_NOT_BOUND, _EXPIRED) if expired_only else _NOT_BOUND
+def _may_fail(expired_only: bool, in_last_step: bool) -> ColumnElement[bool]:
+    if not expired_only:
+        return _NOT_BOUND
+    # It may have begun its last step since it was looked at.
+    step = tasks.c.last_step_at.is_not(None) if in_last_step else tasks.c.last_step_at.is_(None)
+    return and_(_NOT_BOUND, _EXPIRED, step)

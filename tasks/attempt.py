@@ -139,6 +139,12 @@ class Attempt:
             branch.close()
             raise
 
+    def begin_last_step(self) -> None:
+        """For a participant whose commit must not be done twice: note that from here on its outcome is unknown until
+        it has told it. Raises LeaseLost when the task is somebody else's by now; then nothing may be done."""
+        if not transitions.begin_last_step(self.task_id, self.number, lease_seconds=settings().lease_seconds):
+            raise LeaseLost(self.task_id)
+
     def join(self, participant: Participant) -> None:
         """Let an effect outside a database share the task's decision."""
         self.effects.append(participant)

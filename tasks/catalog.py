@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ import celery_config
 from settings import settings
 from tasks import retry, types
 from tasks.attempt import Attempt
+from tasks.retry import IfUncertain
 
 P = TypeVar("P", bound=BaseModel)
 Handler = Callable[[Attempt, Any], Any]
@@ -48,6 +49,8 @@ class TaskType:
     #: Writes to business databases, all or nothing, so that a stop can tell how many rows it undid.
     transactional: bool = False
     retry: retry.Policy = field(default_factory=retry.Policy)
+    #: What becomes of a task whose last step may have been taken. A task's own parameter `if_uncertain` goes before it.
+    if_uncertain: IfUncertain = IfUncertain.RETRY
 
     @property
     def summary(self) -> str:
@@ -65,6 +68,7 @@ def task_type(
     timeout_seconds: int = 600,
     transactional: bool = False,
     policy: retry.Policy | None = None,
+    if_uncertain: IfUncertain = IfUncertain.RETRY,
 ) -> Callable[[Callable[[Attempt, P], Any]], Callable[[Attempt, P], Any]]:
     """Register the decorated function as the handler of a task type.
 
@@ -75,6 +79,8 @@ def task_type(
         timeout_seconds: the soft limit of one attempt.
         transactional: whether it uses `attempt.database()`.
         policy: how it is retried, `retry.Policy()` by default.
+        if_uncertain: what becomes of a task when nobody knows whether its last step took effect. A type whose
+            parameters have a field of this name lets each task choose.
     """
     if worker not in celery_config.WORKERS:
         raise ValueError(f"{name}: no worker {worker!r}; there are {', '.join(celery_config.WORKERS)}")
@@ -85,7 +91,7 @@ def task_type(
         if name in _types and _types[name].handler.__module__ != handler.__module__:
             raise ValueError(f"two task types are called {name!r}")
         _types[name] = TaskType(
-            name, worker, parameters, handler, timeout_seconds, transactional, policy or retry.Policy()
+            name, worker, parameters, handler, timeout_seconds, transactional, policy or retry.Policy(), if_uncertain
         )
         return handler
 
@@ -120,6 +126,14 @@ def types_of(worker: str) -> Iterable[TaskType]:
 def policy_of(name: str) -> retry.Policy:
     """How a type is retried; the common policy for a type that this process does not know."""
     return _types[name].retry if name in _types else retry.Policy()
+
+
+def if_uncertain(name: str, parameters: Mapping[str, Any]) -> IfUncertain:
+    """What a task wants when nobody knows whether its last step took effect. Of a type that this process does not know
+    nothing is done twice."""
+    if asked := parameters.get("if_uncertain"):
+        return IfUncertain(asked)
+    return _types[name].if_uncertain if name in _types else IfUncertain.HOLD
 
 
 def is_transactional(name: str) -> bool:

@@ -34,7 +34,7 @@ from ledger.states import LIVE, State
 from settings import settings
 from tasks import catalog, failure, heartbeat, log, results, revoke
 from tasks.attempt import Attempt, Interrupted, LeaseLost, Leaving, Stopped, TimedOut
-from tasks.retry import PermanentError
+from tasks.retry import OutcomeUnknown, PermanentError
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +248,21 @@ def _succeed(attempt: Attempt, result: Any) -> None:
         results.keep(attempt.task_id, attempt.number, result)
         logger.info("%s succeeded", attempt.claim.task_type, extra={"action": "task_succeeded"})
     elif won is False:
+        _tell_late(attempt)
         _confirm_stop(attempt)
+
+
+def _tell_late(attempt: Attempt) -> None:
+    """The task was taken from an attempt that had decided, and now its effects are there all the same. Nobody may
+    have to guess any more."""
+    if attempt.effects and not attempt.branches:
+        words = f"attempt {attempt.number} has done its last step after all, although the task was taken from it"
+        _insist(attempt, lambda: _remark(attempt.task_id, "done_late", words), ())
+
+
+def _remark(task_id: str, event: str, words: str) -> bool:
+    transitions.remark(task_id, event, words)
+    return True
 
 
 def _decide(attempt: Attempt, result: Any) -> bool:
@@ -262,6 +276,9 @@ def _commit(attempt: Attempt) -> bool:
         for participant in attempt.participants:
             participant.commit()
             failpoints.reach("f20")
+    except LeaseLost:
+        logger.warning("lost its task before the last step", extra={"action": "lease_lost"})
+        return False
     except Exception as error:
         if attempt.branches:
             logger.exception("could not commit, leaving it to the monitor", extra={"action": "task_in_doubt"})
@@ -272,22 +289,32 @@ def _commit(attempt: Attempt) -> bool:
 
 
 def _fail(attempt: Attempt, error: BaseException) -> None:
-    claim, told = attempt.claim, failure.describe(error)
-    won = _insist(
-        attempt,
-        lambda: failure.settle(
+    told = failure.describe(error)
+    won = _insist(attempt, lambda: _settle_failure(attempt.claim, error, told), failure.REACHED)
+    logger.warning("%s failed", attempt.claim.task_type, extra={"action": "attempt_failed", "error": told})
+    if won is False:
+        _confirm_stop(attempt)
+
+
+def _settle_failure(claim: transitions.Claim, error: BaseException, told: dict[str, Any]) -> bool:
+    if isinstance(error, OutcomeUnknown):
+        return failure.settle_uncertain(
             task_id=claim.task_id,
             attempt=claim.attempt,
             task_type=claim.task_type,
+            parameters=claim.parameters,
             retries=claim.retries,
             max_retries=claim.max_retries,
-            error=told,
-        ),
-        failure.REACHED,
+            said=told["message"],
+        )
+    return failure.settle(
+        task_id=claim.task_id,
+        attempt=claim.attempt,
+        task_type=claim.task_type,
+        retries=claim.retries,
+        max_retries=claim.max_retries,
+        error=told,
     )
-    logger.warning("%s failed", claim.task_type, extra={"action": "attempt_failed", "error": told})
-    if won is False:
-        _confirm_stop(attempt)
 
 
 def _hand_back(attempt: Attempt, remark: str) -> None:

@@ -47,14 +47,7 @@ def _act_for(task_id: str, number: int, error: dict[str, Any]) -> None:
             row = queries.standing(task_id)
             if row is None or row.attempt != number:
                 return
-            won = failure.settle(
-                task_id=task_id,
-                attempt=number,
-                task_type=row.task_type,
-                retries=row.retries,
-                max_retries=row.max_retries,
-                error=error,
-            )
+            won = failure.settle_for(row, error)
             logger.warning(
                 "%s: %s", row.task_type, error["message"], extra={"action": "worker_lost", "won": won}
             )

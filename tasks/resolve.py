@@ -137,17 +137,10 @@ def _finish(row: Standing) -> bool:
 
 
 def _retry_effects(row: Standing) -> bool:
-    """A mail or a file: whether its last step was taken is not known, and taking it again does no harm (the same
-    Message-ID, the same output name)."""
-    return failure.settle(
-        task_id=row.task_id,
-        attempt=row.attempt,
-        task_type=row.task_type,
-        retries=row.retries,
-        max_retries=row.max_retries,
-        error=failure.silent("WorkerLost", f"worker {row.worker} died in the last step, which may have been taken"),
-        expired_only=True,
-    )
+    """A file, whose last step may be taken twice: the same output name. Or a mail, of which the row says whether its
+    last byte may have been sent."""
+    error = failure.silent("WorkerLost", f"worker {row.worker} fell silent after the decision")
+    return failure.settle_for(row, error, expired_only=True)
 
 
 def finish_stops() -> int:
@@ -167,15 +160,7 @@ def expire_leases() -> int:
 def _expire(row: Standing) -> bool:
     failpoints.reach("f15")
     error = failure.silent("LeaseExpired", f"worker {row.worker} fell silent for longer than its lease")
-    taken = failure.settle(
-        task_id=row.task_id,
-        attempt=row.attempt,
-        task_type=row.task_type,
-        retries=row.retries,
-        max_retries=row.max_retries,
-        error=error,
-        expired_only=True,
-    )
+    taken = failure.settle_for(row, error, expired_only=True)
     if taken:
         log.warning(error["message"], extra={"action": "lease_expired", "task_id": row.task_id})
     return taken

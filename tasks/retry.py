@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from enum import StrEnum
 
 #: Bounds within which a type or a single task may set its own.
 MOST_RETRIES = 100
@@ -16,6 +17,21 @@ LONGEST_CAP_SECONDS = 86_400.0
 
 class PermanentError(Exception):
     """Trying again cannot help. The message is shown to whoever reads the task."""
+
+
+class OutcomeUnknown(Exception):
+    """The last step was taken, and its answer was lost: whether it took effect is not known."""
+
+
+class IfUncertain(StrEnum):
+    """What becomes of a task when nobody knows whether its last step took effect."""
+
+    #: It fails, and waits for somebody who finds out: nothing is done twice, and nothing is forgotten.
+    HOLD = "hold"
+    #: It is tried again, which may do it twice.
+    RETRY = "retry"
+    #: It counts as done, which may be wrong; the result says so.
+    TREAT_AS_DONE = "treat_as_done"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.filters import Filter
 from ledger.models import events, tasks
+from ledger.queries import Standing
 from ledger.states import State
 from ledger.tickets import Ticket
 from ledger.transitions import Claim, NewTask
@@ -255,6 +256,12 @@ def release(task_id: str) -> Ticket:
 
 def task(task_id: str) -> Any:
     row = queries.task(task_id)
+    assert row is not None
+    return row
+
+
+def standing(task_id: str) -> Standing:
+    row = queries.standing(task_id)
     assert row is not None
     return row
 

@@ -44,6 +44,9 @@ class RecordingAttempt(Attempt):
     def join(self, participant: Participant) -> None:
         self.joined.append(participant)
 
+    def begin_last_step(self) -> None:
+        pass
+
     def prepare(self) -> None:
         for participant in self.joined:
             participant.prepare()

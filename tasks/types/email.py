@@ -23,6 +23,7 @@ from pydantic import (
 from settings import settings
 from tasks.attempt import Attempt
 from tasks.catalog import task_type
+from tasks.retry import IfUncertain
 from tasks.work import mail
 
 MOST_RECIPIENTS = 50
@@ -133,6 +134,12 @@ class EmailSending(BaseModel):
     html: Text | None = Field(default=None, description="The message as HTML, beside the text")
     cc: Recipients | None = Field(default=None, description="Further recipients, shown to all")
     reply_to: EmailAddress | None = Field(default=None, description="Where answers should go")
+    if_uncertain: IfUncertain = Field(
+        default=IfUncertain.HOLD,
+        strict=False,
+        description="What to do when the mail server got the whole message and its answer was lost: hold the task "
+        "until somebody finds out, retry (which may send it twice), or treat_as_done (which may be wrong)",
+    )
 
     @property
     def recipients(self) -> list[str]:
@@ -146,18 +153,21 @@ class EmailSending(BaseModel):
         return self
 
 
-@task_type("email_sending", worker="email", parameters=EmailSending, timeout_seconds=300)
+@task_type(
+    "email_sending", worker="email", parameters=EmailSending, timeout_seconds=300, if_uncertain=IfUncertain.HOLD
+)
 def send(attempt: Attempt, parameters: EmailSending) -> dict[str, Any]:
     """Send one e-mail message.
 
     The result is `{sent: true, to, message_id, refused, answer}`: `refused` names recipients that the mail
     server did not take while it took others, `answer` is what it said to the message. Refused for good
     (5xx): the task fails at once. Refused for now (4xx), or no answer: it is tried again. The Message-ID is
-    the same for every attempt.
+    the same for every attempt. When nobody knows whether the server took the message, `if_uncertain` says what
+    follows; `sent` is `"uncertain"` in a result that was taken for granted.
     """
     sender = parseaddr(settings().mail_from)[1]
     message = compose(attempt.task_id, settings().mail_from, parameters)
-    result = {"sent": True, "to": parameters.to, "message_id": message["Message-ID"]}
+    result = {"sent": False, "to": parameters.to, "message_id": message["Message-ID"]}
     attempt.join(
         mail.Delivery(
             mail.parse(settings().smtp_url.get_secret_value()),
@@ -165,6 +175,7 @@ def send(attempt: Attempt, parameters: EmailSending) -> dict[str, Any]:
             recipients=parameters.recipients,
             message=message.as_bytes(),
             report=result,
+            begin_last_step=attempt.begin_last_step,
         )
     )
     return result

@@ -1,7 +1,7 @@
 """One message's way to the mail server in two steps: everything that may be refused, then the message itself.
 
     prepare   connect, EHLO, STARTTLS, AUTH, MAIL FROM, RCPT TO for each recipient
-    commit    DATA, and its answer
+    commit    DATA with the message, then its last byte, and the answer to it
     rollback  RSET, QUIT: the server forgets the sender and the recipients
 
 When things fail
@@ -9,10 +9,13 @@ When things fail
   - It says 4xx, or does not answer before the message is on its way: MailDelayed, which is tried again.
   - It refuses some recipients and takes others: the message goes to the others, and `refused` names the
     rest. Trying again would send it twice to those who have it.
-  - The line drops after the message was sent and before the answer: nobody knows whether it was taken.
-    OutcomeUnknown ends the task, because a second mail cannot be taken back. (The Message-ID is the same
-    for every attempt of a task, so a person who decides to try again risks a duplicate that mail programs
-    can tell.)
+  - The line drops before the last byte, which is the final dot's: the server may not take the message (RFC 5321,
+    4.1.1.4), so it is MailDelayed.
+  - It drops between the last byte and the answer: nobody knows whether the message was taken. OutcomeUnknown, and
+    the task's `if_uncertain` says what follows, because a second mail cannot be taken back. (The Message-ID is the
+    same for every attempt, so whoever tries again risks a duplicate that mail programs can tell.)
+  - The worker dies: `begin_last_step` notes in the ledger, right before the last byte, that this is such a moment. It
+    also asks whether the task is still this attempt's; if not, the message is abandoned without its last byte.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tasks.retry import PermanentError
+import failpoints
+from tasks.retry import OutcomeUnknown, PermanentError
 
 #: Seconds to wait for a connection, and for each answer before the message is sent.
 ANSWER_SECONDS = 20.0
@@ -43,10 +47,6 @@ _GO_ON, _NOT_NOW, _NEVER = 200, 400, 500
 
 class MailDelayed(Exception):
     """The mail server cannot take the message now."""
-
-
-class OutcomeUnknown(PermanentError):
-    """The message was sent, but the mail server's answer was lost: it may have been delivered, or not."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Delivery:
     """One message to be delivered: a participant of an attempt.
 
     It writes into `report` what only the server knows: `refused`, `{recipient: the server's words}` for
-    those it did not take, and `answer`, what it said to the message.
+    those it did not take, `answer`, what it said to the message, and `sent`, which is "uncertain" before that.
     """
 
     def __init__(
@@ -102,12 +102,14 @@ class Delivery:
         recipients: Sequence[str],
         message: bytes,
         report: dict[str, Any],
+        begin_last_step: Callable[[], None],
     ) -> None:
         self.server = server
         self.sender = sender
         self.recipients = recipients
         self.message = message
         self.report = report
+        self.begin_last_step = begin_last_step
         self._smtp: smtplib.SMTP | None = None
 
     def prepare(self) -> None:
@@ -117,6 +119,7 @@ class Delivery:
             self._check("the sender", *smtp.mail(self.sender))
             answers = {recipient: smtp.rcpt(recipient) for recipient in self.recipients}
         refusals = {recipient: answer for recipient, answer in answers.items() if not _is_yes(answer[0])}
+        self.report["sent"] = "uncertain"
         self.report["refused"] = {recipient: _words(*answer) for recipient, answer in refusals.items()}
         if len(refusals) == len(answers):
             # The mildest: one that may be taken later is reason enough to try all of them again.
@@ -126,7 +129,7 @@ class Delivery:
         try:
             code, said = self._send(self._connected())
             self._check("the message", code, said)
-            self.report["answer"] = _words(code, said)
+            self.report |= {"sent": True, "answer": _words(code, said)}
         finally:
             self._leave()
 
@@ -161,9 +164,12 @@ class Delivery:
     def _send(self, smtp: smtplib.SMTP) -> tuple[int, bytes]:
         with self._translated():
             self._check("the message", *smtp.docmd("DATA"))
-        try:
             _wait_at_most(VERDICT_SECONDS, smtp)
             smtp.send(_quoted(self.message))
+        self._begin_last_step(smtp)
+        try:
+            smtp.send(_END)
+            failpoints.reach("f22")
             code, said = smtp.getreply()
             if code < _GO_ON:
                 raise smtplib.SMTPException(f"no answer but {_words(code, said)}")
@@ -172,6 +178,16 @@ class Delivery:
             raise OutcomeUnknown(
                 f"sent to {self.server}, but its answer was lost ({error}): it may have been delivered"
             ) from error
+
+    def _begin_last_step(self, smtp: smtplib.SMTP) -> None:
+        try:
+            failpoints.reach("f21")
+            self.begin_last_step()
+        except BaseException:
+            # Whatever is said on this line now would be part of the message.
+            self._smtp = None
+            smtp.close()
+            raise
 
     def _connected(self) -> smtplib.SMTP:
         if self._smtp is None:
@@ -220,7 +236,11 @@ def _words(code: int, said: bytes) -> str:
     return f"{code} " + "".join(letter if letter.isprintable() else "?" for letter in line)[:500]
 
 
+#: Ends the message. Its last byte is what a server waits for before it takes it.
+_END = b".\r\n"
+
+
 def _quoted(message: bytes) -> bytes:
-    """The message as DATA carries it: CRLF, a dot before a line's first dot, the lone dot at the end."""
+    """The message as DATA carries it, without its end: CRLF, and a dot before a line's first dot."""
     lines = [b"." + line if line.startswith(b".") else line for line in message.splitlines()]
-    return b"\r\n".join([*lines, b".", b""])
+    return b"\r\n".join([*lines, b""])
