@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     #: Seed 1's GET routes that change something; POST and DELETE always work.
     legacy_get: bool = Field(False, alias="SLUICE_LEGACY_GET")
     body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)
+    batch_bytes: int = Field(8 << 20, alias="SLUICE_BATCH_BYTES", ge=1024)
     upload_bytes: int = Field(1 << 28, alias="SLUICE_UPLOAD_BYTES", ge=1024)
 
     #: Where tests arm the places of `failpoints`; none of them does anything without it.

@@ -54,6 +54,14 @@ class Accepted(TypedDict):
     links: Links
 
 
+class AcceptedBatch(TypedDict):
+    """Many fresh tasks, in the order in which they were submitted."""
+
+    task_ids: list[str]
+    count: int
+    items: list[Accepted]
+
+
 class Progress(TypedDict):
     done: int
     total: int | None

@@ -41,6 +41,7 @@ def index() -> Response:
             "message": "Sluice is running.",
             "endpoints": {
                 "submit_task": "POST /api/tasks",
+                "submit_batch": "POST /api/tasks/batch",
                 "get_task": "GET /api/tasks/<task_id>",
                 "stop_task": "POST /api/tasks/<task_id>/stop",
                 "list_tasks": "GET /api/tasks",

@@ -101,6 +101,15 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 REQUEST_HEADERS: dict[str, dict[str, Any]] = {
+    "Idempotency-Key": {
+        "description": "A word of your own, such as a UUID, in quotes or without: with the same key and body the "
+        "request may be sent again within 24 hours, and is accepted once",
+        "schema": {
+            "type": "string",
+            "pattern": r'^("([ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~]{1,255})$',
+            "examples": ['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
+        },
+    },
     "Prefer": {
         "description": "How long to wait for the outcome, at most 30 seconds (RFC 7240)",
         "schema": {"type": "string", "examples": ["wait=10"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from api.answers import Fault
 from api.strict_json import BadJson
 from ledger import db
 from ledger.dependents import Circle, UnknownParents
+from ledger.idempotency import KeyReused
 from ledger.queries import BadCursor
 from tasks import log
 from tasks.catalog import UnknownTaskType
@@ -90,6 +92,13 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else f"; known are {', '.join(known) or 'none'}"
 
 
+def faults_in(error: UnknownTaskType | BadParameters, place: str = "#") -> list[Fault]:
+    """What is wrong with a submission that is no fault of its form; `place` is where it stands in the body."""
+    if isinstance(error, UnknownTaskType):
+        return [{"pointer": f"{place}/task_type", "detail": str(error), "code": "invalid"}]
+    return _faults(error.faults, error.model, f"{place}/parameters")
+
+
 def invalid(faults: list[Fault], *, status: int = 422) -> Response:
     """Some fields are wrong: say which, and how."""
     detail = "; ".join(f"{fault['pointer'].removeprefix('#/')}: {fault['detail']}" for fault in faults)
@@ -116,17 +125,18 @@ def register(app: Flask) -> None:
         return problem(400, "Broken JSON", str(error), kind="/problems/broken-json")
 
     @app.errorhandler(UnknownTaskType)
-    def _(error: UnknownTaskType) -> Response:
-        return _one("#/task_type", str(error))
-
     @app.errorhandler(BadParameters)
-    def _(error: BadParameters) -> Response:
-        return invalid(_faults(error.faults, error.model, "#/parameters"))
+    def _(error: UnknownTaskType | BadParameters) -> Response:
+        return invalid(faults_in(error))
 
     @app.errorhandler(UnknownParents)
     @app.errorhandler(Circle)
     def _(error: Exception) -> Response:
         return _one("#/depends_on", str(error))
+
+    @app.errorhandler(KeyReused)
+    def _(error: KeyReused) -> Response:
+        return problem(422, "Key used before", inspect.getdoc(error) or "", kind="/problems/idempotency-key-reused")
 
     @app.errorhandler(BadCursor)
     def _(error: BadCursor) -> Response:

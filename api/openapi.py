@@ -35,7 +35,11 @@ PROBLEM = "application/problem+json"
 _ANSWER_HEADERS: dict[int | str, dict[str, str]] = {
     "*": {"X-Request-ID": "The request's id, which the log has too"},
     201: {"Location": "Where the new thing is"},
-    202: {"Location": "Where to look for the outcome", "Retry-After": "Seconds to wait before looking"},
+    202: {
+        "Location": "Where to look for the outcome",
+        "Retry-After": "Seconds to wait before looking",
+        "Idempotency-Replayed": "`true` when the key was used before, and this is what was accepted then",
+    },
     503: {"Retry-After": "Seconds after which to try again"},
 }
 
@@ -182,6 +186,8 @@ def _content(kind: Any, forms: Schemas, mode: Mode) -> Document:
     told: Document = {"schema": forms.schema(kind, mode)}
     if kind is schemas.SubmitBody:
         told["examples"] = _submissions()
+    if kind is schemas.BatchBody:
+        told["example"] = {"tasks": [each["value"] for each in _submissions().values()]}
     return {JSON: told}
 
 
@@ -243,7 +249,7 @@ class Schemas:
         for kind in kinds:
             self._places.setdefault(kind, len(self._places))
         adapters = [
-            (place, mode, TypeAdapter(_submission_union() if kind is schemas.SubmitBody else kind))
+            (place, mode, TypeAdapter(_told_as(kind)))
             for (kind, mode), place in self._places.items()
         ]
         self._found, held = TypeAdapter.json_schemas(adapters, ref_template=REF)
@@ -273,6 +279,14 @@ class Schemas:
 
 def _is_schema(kind: Any) -> bool:
     return kind is not None and not isinstance(kind, Media)
+
+
+def _told_as(kind: Any) -> Any:
+    """Submissions are told with the parameters of each task type; anything else is told as itself."""
+    if kind is schemas.BatchBody:
+        listed: Any = list[_submission_union()]  # type: ignore[misc]
+        return create_model("Batch", __base__=kind, tasks=(listed, schemas.BatchBody.model_fields["tasks"]))
+    return _submission_union() if kind is schemas.SubmitBody else kind
 
 
 def _submission_union() -> Any:

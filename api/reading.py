@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from typing import Any, TypeVar, get_origin
 from uuid import UUID
 
@@ -12,8 +15,8 @@ from werkzeug.http import parse_dict_header
 
 from api import strict_json
 from api.errors import BadRequest, Invalid, faults_of
-from api.strict_json import BadJson
-from settings import settings
+from api.strict_json import MOST_KEYS, BadJson
+from ledger.idempotency import Once
 from tasks.revoke import UnknownTask
 
 #: The longest that a request waits for an outcome because its client asked for it.
@@ -24,8 +27,12 @@ M = TypeVar("M", bound=BaseModel)
 
 def body(model: type[M]) -> M:
     """The body as one of our models. Raises Invalid with every fault."""
+    return checked(json_object(), model)
+
+
+def checked(given: dict[str, Any], model: type[M]) -> M:
     try:
-        return model.model_validate(json_object())
+        return model.model_validate(given)
     except ValidationError as error:
         raise Invalid(faults_of(error, model)) from None
 
@@ -51,17 +58,38 @@ def _of_query(pointer: str) -> str:
     return f"?{pointer.split('/')[1]}"
 
 
-def json_object() -> dict[str, Any]:
+def once(given: dict[str, Any], *, owner: str) -> Once | None:
+    """The `Idempotency-Key` of the request, quoted as the standard has it or bare as many write it."""
+    shown = request.headers.get("Idempotency-Key")
+    if shown is None:
+        return None
+    found = _KEY.fullmatch(shown)
+    if found is None:
+        said = 'Idempotency-Key must have 1 to 255 printable ASCII characters, in "quotes" if it holds blanks or quotes'
+        raise BadRequest("Idempotency-Key", said, status=400)
+    key = _ESCAPED.sub(r"\1", found["quoted"]) if found["bare"] is None else found["bare"]
+    canonical = json.dumps([request.path.rstrip("/"), given], sort_keys=True, separators=(",", ":"))
+    return Once(owner, key, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+#: A string of RFC 8941, or the same without its quotes.
+_KEY = re.compile(r'"(?P<quoted>(?:[ !#-\[\]-~]|\\["\\]){1,255})"|(?P<bare>[!#-~]{1,255})')
+_ESCAPED = re.compile(r'\\(["\\])')
+
+
+def json_object(*, most_bytes: int = 0, most_keys: int = MOST_KEYS) -> dict[str, Any]:
     """The body of the request, which must be a JSON object."""
+    if most_bytes:
+        request.max_content_length = most_bytes
     body = request.get_data()
-    if request.content_length is None and len(body) >= settings().body_bytes:
+    if request.content_length is None and len(body) >= (request.max_content_length or 0):
         # Without a length the server cuts the body off where the limit is.
         raise RequestEntityTooLarge
     if not body:
         raise BadJson("No data provided: the body must be a JSON object")
     if request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
         raise UnsupportedMediaType("the body must be application/json; set the Content-Type header")
-    value = strict_json.parse(body)
+    value = strict_json.parse(body, most_keys=most_keys)
     if not isinstance(value, dict):
         raise BadJson("the body must be a JSON object, such as {\"task_type\": \"data_processing\"}")
     return value

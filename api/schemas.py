@@ -92,6 +92,21 @@ class SubmitBody(BaseModel):
         )
 
 
+#: Tasks in one batch.
+MOST_IN_BATCH = 1_000
+
+
+class BatchBody(BaseModel):
+    """`POST /api/tasks/batch`. Each of the tasks is checked as `SubmitBody`, to tell the faults of all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: Annotated[
+        list[dict[str, Any]],
+        Field(min_length=1, max_length=MOST_IN_BATCH, description="Submissions as of `POST /api/tasks`"),
+    ]
+
+
 class PatchBody(BaseModel):
     """`PATCH /api/tasks/<id>`: the one change that a task takes."""
 
@@ -222,6 +237,14 @@ def accepted(new: Accepted) -> answers.Accepted:
         "task_type": task.task_type,
         "priority": task.priority,
         "links": links(task.task_id),
+    }
+
+
+def accepted_batch(new: Sequence[Accepted]) -> answers.AcceptedBatch:
+    return {
+        "task_ids": [each.task_id for each in new],
+        "count": len(new),
+        "items": [accepted(each) for each in new],
     }
 
 

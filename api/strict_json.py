@@ -19,7 +19,7 @@ class BadJson(Exception):
     """The body is no JSON that can be taken at its word; the message says why."""
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, *, most_keys: int = MOST_KEYS) -> Any:
     """The value that the bytes stand for. Raises BadJson."""
     try:
         text = body.decode("utf-8")
@@ -39,7 +39,7 @@ def parse(body: bytes) -> Any:
         raise BadJson(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except ValueError as error:
         raise BadJson(str(error)) from None
-    _check(value)
+    _check(value, most_keys)
     return value
 
 
@@ -68,7 +68,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check(value: Any) -> None:
+def _check(value: Any, most_keys: int) -> None:
     """Depth, number of keys and characters, without recursion."""
     keys, waiting = 0, [(value, 1)]
     while waiting:
@@ -82,8 +82,8 @@ def _check(value: Any) -> None:
             raise BadJson(f"the body is nested deeper than {DEEPEST} levels")
         if isinstance(each, dict):
             keys += len(each)
-            if keys > MOST_KEYS:
-                raise BadJson(f"the body has more than {MOST_KEYS:,} keys")
+            if keys > most_keys:
+                raise BadJson(f"the body has more than {most_keys:,} keys")
             waiting += [(key, depth) for key in each]
         waiting += [(inner, depth + 1) for inner in (each.values() if isinstance(each, dict) else each)]
 

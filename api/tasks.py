@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
-from api import answers, reading, schemas, verdicts
+from api import answers, batch, reading, schemas, verdicts
 from api.described import describe
 from ledger import queries
 from ledger.states import State
+from settings import settings
 from tasks import results, submit
 from tasks.revoke import Stop, UnknownTask
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
 
+#: Keys in all objects of a batch together.
+MOST_KEYS_IN_BATCH = 50_000
+
 
 
 @blueprint.post("")
-@describe({202: answers.Accepted}, body=schemas.SubmitBody)
-def create() -> tuple[Response, int, dict[str, str]]:
+@describe({202: answers.Accepted}, body=schemas.SubmitBody, headers=["Idempotency-Key"])
+def create() -> Response:
     """Accept a task. The 202 means that it is on disk."""
-    [task] = submit.submit([reading.body(schemas.SubmitBody).submission()])
-    return jsonify(schemas.accepted(task)), 202, {"Location": f"/api/tasks/{task.task_id}", "Retry-After": "1"}
+    given = reading.json_object()
+    submission = reading.checked(given, schemas.SubmitBody).submission()
+    [task] = submit.submit([submission], once=reading.once(given, owner=""))
+    return _accepted(jsonify(schemas.accepted(task)), [task], location=f"/api/tasks/{task.task_id}")
+
+
+@blueprint.post("/batch")
+@describe({202: answers.AcceptedBatch}, body=schemas.BatchBody, headers=["Idempotency-Key"])
+def create_many() -> Response:
+    """Accept up to 1,000 tasks, all or none.
+
+    A fault is told with its place, such as `#/tasks/17/parameters/to`. The body may be larger here than elsewhere.
+    """
+    given = reading.json_object(most_bytes=settings().batch_bytes, most_keys=MOST_KEYS_IN_BATCH)
+    new = batch.checked(reading.checked(given, schemas.BatchBody))
+    accepted = submit.accept(new, once=reading.once(given, owner=""))
+    return _accepted(jsonify(schemas.accepted_batch(accepted)), accepted, location="/api/tasks")
+
+
+def _accepted(response: Response, accepted: Sequence[submit.Accepted], *, location: str) -> Response:
+    response.status_code = 202
+    response.headers["Location"] = location
+    response.headers["Retry-After"] = "1"
+    if accepted[0].replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
 
 
 @blueprint.get("")

@@ -104,6 +104,8 @@ def _engine(name: str, url: str, patience_seconds: float) -> Engine:
             hide_parameters=True,
             connect_args=_connecting(url, patience_seconds),
         )
+        # Many rows go in one INSERT, which PyMySQL itself manages only where no value is an expression.
+        engine.dialect.use_insertmanyvalues_wo_returning = True
         if name == _LEDGER:
             event.listen(engine, "connect", _do_not_sit_on_rows)
         engine = _engines.setdefault(name, engine)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import (
     CHAR,
     JSON,
+    VARBINARY,
     BigInteger,
     Boolean,
     Column,
@@ -126,6 +127,19 @@ events = Table(
     Column("remark", Text),
     Column("detail", _JSON),
     Index("ix_task_events_task", "task_id", "seq"),
+)
+
+#: Under which keys tasks were submitted, so that a client may ask again. Kept for a day.
+idempotency_keys = Table(
+    "idempotency_keys",
+    ledger,
+    Column("owner", _name(64), primary_key=True),
+    #: Bytes, because texts that differ in their trailing blanks count as the same.
+    Column("idempotency_key", VARBINARY(255), primary_key=True),
+    Column("fingerprint", CHAR(64, collation="ascii_bin"), nullable=False),
+    Column("task_ids", _JSON, nullable=False),
+    Column("created_at", _time(), nullable=False),
+    Index("ix_idempotency_keys_created", "created_at"),
 )
 
 #: Running totals that must outlive the rows they count, such as tickets that were sent again.

@@ -27,8 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, dependents, moving, tickets
+from ledger import db, dependents, idempotency, moving, tickets
 from ledger.db import later
+from ledger.idempotency import Once
 from ledger.models import events, tasks
 from ledger.states import MOVES, WAITING, State
 from ledger.tickets import Place, Ticket
@@ -77,13 +78,16 @@ class Claim:
     timeout_seconds: int
 
 
-def accept(new: Sequence[NewTask]) -> list[State]:
+def accept(new: Sequence[NewTask], *, once: Once | None = None) -> list[State]:
     """Write tasks down, all or none. When this returns they are on disk; it answers with their states.
 
-    Raises dependents.UnknownParents and dependents.Circle before anything is written.
+    Raises dependents.UnknownParents and dependents.Circle before anything is written, and idempotency.AlreadyTaken when
+    the key of `once` was used before.
     """
 
     def work(connection: Connection) -> list[State]:
+        if once is not None:
+            idempotency.take(connection, once, [task.task_id for task in new])
         waits = {task.task_id: task.depends_on for task in new}
         states = dependents.hold(connection, waits) if any(waits.values()) else {}
         begun = [_begins_as(task, states) for task in new]

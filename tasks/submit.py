@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 import celery_config
 import failpoints
-from ledger import dependents, transitions
+from ledger import dependents, idempotency, transitions
+from ledger.idempotency import Once
 from ledger.states import State
 from ledger.tickets import Ticket
 from ledger.transitions import NewTask
@@ -56,28 +57,51 @@ class Accepted:
 
     task: NewTask
     state: State
+    #: It had been accepted before, under the same key.
+    replayed: bool = False
 
     @property
     def task_id(self) -> str:
         return self.task.task_id
 
 
-def submit(submissions: Sequence[Submission]) -> list[Accepted]:
+def submit(submissions: Sequence[Submission], *, once: Once | None = None) -> list[Accepted]:
     """Accept tasks, all or none. When this returns they are on disk, whatever happens next.
 
-    Raises catalog.UnknownTaskType, BadParameters, dependents.UnknownParents and `db.Unavailable`, each of them before
-    anything is written.
+    Raises catalog.UnknownTaskType, BadParameters and whatever `accept` raises, each of them before anything is written.
     """
-    new = [_checked(submission) for submission in submissions]
+    return accept([check(submission) for submission in submissions], once=once)
+
+
+def accept(new: Sequence[NewTask], *, once: Once | None = None) -> list[Accepted]:
+    """Accept what has been checked; with a key that was used before, answer with what was accepted then.
+
+    Raises dependents.UnknownParents, idempotency.KeyReused and `db.Unavailable` before anything is written.
+    """
     failpoints.reach("f1")
-    accepted = [Accepted(task, state) for task, state in zip(new, transitions.accept(new), strict=True)]
+    try:
+        states = transitions.accept(new, once=once)
+    except idempotency.AlreadyTaken:
+        return _again(new, once)
+    accepted = [Accepted(task, state) for task, state in zip(new, states, strict=True)]
     failpoints.reach("f3")
     relay.send_soon([_ticket_of(each.task) for each in accepted if each.state is State.QUEUED])
     failpoints.reach("f4")
     return accepted
 
 
-def _checked(submission: Submission) -> NewTask:
+def _again(new: Sequence[NewTask], once: Once | None) -> list[Accepted]:
+    before = idempotency.replayed(once) if once else None
+    if before is None:  # its day was over just now
+        return accept(new, once=once)
+    return [
+        Accepted(replace(task, task_id=task_id), state, replayed=True)
+        for task, (task_id, state) in zip(new, before, strict=True)
+    ]
+
+
+def check(submission: Submission) -> NewTask:
+    """The task that would be written down. Raises catalog.UnknownTaskType and BadParameters."""
     kind = catalog.get(submission.task_type)
     try:
         parameters = kind.parameters.model_validate(submission.parameters)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import failpoints
-from ledger import db, dependents, fitness, leadership, queries, schema, transitions
+from ledger import db, dependents, fitness, idempotency, leadership, queries, schema, transitions
 from ledger.leadership import Term
 from ledger.tickets import Ticket
 from tasks import catalog, dispatch, log, resolve, storage
@@ -73,6 +73,7 @@ class Monitor:
             Round("decided", 1.0, resolve.finish_decided),
             Round("lost", 2.0, self._resend_lost),
             Round("leftovers", 3600.0, storage.sweep),
+            Round("idempotency_keys", 60.0, idempotency.purge),
             Round("fitness", 10.0, self._look_at_databases),
         ]
 

@@ -1,0 +1,40 @@
+"""Checks the tasks of a batch one by one, so that the client learns of all their faults at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from api import schemas
+from api.answers import Fault
+from api.errors import Invalid, faults_in, faults_of
+from ledger.transitions import NewTask
+from tasks import submit
+from tasks.catalog import UnknownTaskType
+from tasks.submit import BadParameters
+
+#: Faults that are told of one batch.
+MOST_FAULTS = 100
+
+
+def checked(body: schemas.BatchBody) -> list[NewTask]:
+    """The tasks that would be written down. Raises Invalid with the faults of all of them, up to a bound."""
+    found: list[NewTask] = []
+    faults: list[Fault] = []
+    for number, given in enumerate(body.tasks):
+        try:
+            found.append(_checked(given))
+        except ValidationError as error:
+            faults += faults_of(error, schemas.SubmitBody, f"#/tasks/{number}")
+        except (UnknownTaskType, BadParameters) as error:
+            faults += faults_in(error, f"#/tasks/{number}")
+        if len(faults) >= MOST_FAULTS:
+            break
+    if faults:
+        raise Invalid(faults[:MOST_FAULTS])
+    return found
+
+
+def _checked(given: dict[str, Any]) -> NewTask:
+    return submit.check(schemas.SubmitBody.model_validate(given).submission())
