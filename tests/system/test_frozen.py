@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -22,9 +23,10 @@ def test_a_frozen_workers_insert_is_done_by_another_and_once(
 ) -> None:
     task_id = service.post("slow_insert", {"rows": ROWS, "seconds": 4})
     until(lambda: books.task(task_id).progress_done, "the first rows")
-    with present(stack, SECOND_DATA_WORKER):
+    with ExitStack() as later:
         with frozen(*everybody_of(stack, "data")):
-            task = service.succeeded(task_id, within=40)
+            later.enter_context(present(stack, SECOND_DATA_WORKER))
+            task = service.succeeded(task_id, within=60)
             assert [each["outcome"] for each in task["attempts"]] == ["failed", "succeeded"], task["attempts"]
             assert task["attempts"][0]["error"]["type"] == "LeaseExpired"
             assert SECOND_DATA_WORKER in task["worker"]
