@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from ledger.states import State
+from tasks.explain import Cause
 from tasks.revoke import Verdict
 
 #: The states in the words of older interfaces.
@@ -39,6 +40,7 @@ class Problem(TypedDict):
 class Links(TypedDict):
     self: str
     history: str
+    explain: str
     stop: str
 
 
@@ -160,6 +162,18 @@ class Happened(TypedDict):
 class History(TypedDict):
     task_id: str
     items: list[Happened]
+
+
+class Explained(TypedDict):
+    """Why a task is where it is; docs/reference/causes.md has the causes and the evidence."""
+
+    task_id: str
+    state: State
+    cause: Cause
+    sentence: str
+    next: str
+    also: list[Cause]
+    evidence: dict[str, Any]
 
 
 class Stopped(TypedDict):

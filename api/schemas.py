@@ -223,7 +223,7 @@ def status_of(state: State) -> answers.StatusWord:
 
 def links(task_id: str) -> answers.Links:
     here = f"/api/tasks/{task_id}"
-    return {"self": here, "history": f"{here}/history", "stop": f"{here}/stop"}
+    return {"self": here, "history": f"{here}/history", "explain": f"{here}/explain", "stop": f"{here}/stop"}
 
 
 def accepted(new: Accepted) -> answers.Accepted:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, and_, func, literal, literal_column, or_, select, union_all
+from sqlalchemy.sql.elements import ColumnElement
 
 from ledger import db
 from ledger.models import tasks
@@ -98,28 +99,28 @@ class Line:
 
 
 def line(task: Any, better_queues: Sequence[str]) -> Line:
-    """Where a queued task stands, by the order in which the broker got the tickets."""
-    ticketed = and_(tasks.c.state == State.QUEUED, tasks.c.dispatched_at.is_not(None))
+    """Where a queued task stands, by the order in which the broker got the tickets. `task` has its id, queue and
+    dispatched_at."""
+    return Line(better=ticketed(better_queues), earlier=_count(tasks.c.queue == task.queue, *_before(task)))
+
+
+def ticketed(queues: Sequence[str]) -> int:
+    """Ready tasks of some queues whose ticket the broker has."""
+    return _count(tasks.c.queue.in_(queues), tasks.c.dispatched_at.is_not(None)) if queues else 0
+
+
+def _before(task: Any) -> list[ColumnElement[bool]]:
     if task.dispatched_at is None:
-        before = ticketed
-    else:
-        before = and_(
-            ticketed,
-            or_(
-                tasks.c.dispatched_at < task.dispatched_at,
-                and_(tasks.c.dispatched_at == task.dispatched_at, tasks.c.id < task.id),
-            ),
-        )
+        return [tasks.c.dispatched_at.is_not(None)]
+    same_moment = and_(tasks.c.dispatched_at == task.dispatched_at, tasks.c.id < task.id)
+    return [or_(tasks.c.dispatched_at < task.dispatched_at, same_moment)]
+
+
+def _count(*conditions: ColumnElement[bool]) -> int:
+    """Queued tasks, counted up to MOST_COUNTED."""
+    some = select(literal(1)).where(tasks.c.state == State.QUEUED, *conditions).limit(MOST_COUNTED).subquery()
     with db.reading() as connection:
-
-        def count(*conditions: Any) -> int:
-            some = select(literal(1)).where(*conditions).limit(MOST_COUNTED).subquery()
-            return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
-
-        return Line(
-            better=count(ticketed, tasks.c.queue.in_(better_queues)) if better_queues else 0,
-            earlier=count(before, tasks.c.queue == task.queue),
-        )
+        return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
 def held(limit: int = 1_000) -> Sequence[Any]:

@@ -19,6 +19,7 @@ import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.filters import Filter
 from ledger.models import events, tasks
+from ledger.presence import Presence
 from ledger.queries import Standing
 from ledger.states import State
 from ledger.tickets import Ticket
@@ -60,6 +61,25 @@ def ticket(task_id: str) -> Ticket:
     """The ticket for a task's next attempt."""
     row = task(task_id)
     return Ticket(row.id, row.attempt + 1, row.task_type, row.queue, row.timeout_seconds)
+
+
+# --- what workers say of themselves --------------------------------------------------------------------------------
+
+DATA_QUEUES = ("data.high", "data.normal", "data.low")
+
+
+def said(**more: Any) -> Presence:
+    given: dict[str, Any] = {
+        "name": WORKER,
+        "kind": "data",
+        "queues": DATA_QUEUES,
+        "concurrency": 2,
+        "free": 2,
+        "reaches_broker": True,
+        "leaving": False,
+        "incarnation": str(uuid_utils.uuid7()),
+    }
+    return Presence(**given | more)
 
 
 # --- a worker ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import failpoints
 from ledger import db, dependents, fitness, idempotency, leadership, queries, schema, transitions
 from ledger.leadership import Term
 from ledger.tickets import Ticket
-from tasks import catalog, dispatch, log, resolve, storage
+from tasks import catalog, dispatch, log, remarks, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
 from workers.leading import TRY_SECONDS, Lead
@@ -74,6 +74,7 @@ class Monitor:
             Round("lost", 2.0, self._resend_lost),
             Round("leftovers", 3600.0, storage.sweep),
             Round("idempotency_keys", 60.0, idempotency.purge),
+            Round("remarks", 5.0, remarks.leave),
             Round("fitness", 10.0, self._look_at_databases),
         ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,16 @@ from sqlalchemy import make_url, text
 
 from cli.stack import Stack
 from ledger import db, presence
-from ledger.presence import GONE_SECONDS, Presence
+from ledger.presence import GONE_SECONDS
+from tests import life
 from tests.conftest import eventually
 from tests.service.hands import GRACE_SECONDS, Hands, at_work, ticket
 from tests.system.processes import away, children, frozen
 
 hands = pytest.fixture(at_work)
 
-ALL = ("data.high", "data.normal", "data.low")
+ALL = life.DATA_QUEUES
 NOWHERE = "mysql+pymysql://nobody@127.0.0.1:1/none"
-
-
-def said(**more: Any) -> Presence:
-    given: dict[str, Any] = {
-        "name": "data@here",
-        "kind": "data",
-        "queues": ALL,
-        "concurrency": 2,
-        "free": 2,
-        "reaches_broker": True,
-        "leaving": False,
-        "incarnation": str(uuid.uuid4()),
-    }
-    return Presence(**given | more)
 
 
 def silent_for(seconds: float) -> None:
@@ -47,27 +33,27 @@ def silent_for(seconds: float) -> None:
 
 
 def test_a_worker_is_here_until_it_is_not_heard_of() -> None:
-    presence.beat(said())
+    presence.beat(life.said())
     silent_for(GONE_SECONDS - 2)
     [worker] = presence.here()
-    assert (worker.said.name, worker.said.queues, worker.said.free) == ("data@here", ALL, 2)
+    assert (worker.said.name, worker.said.queues, worker.said.free) == (life.WORKER, ALL, 2)
     silent_for(3)
     assert presence.here() == []
-    assert [each.said.name for each in presence.known()] == ["data@here"]
+    assert [each.said.name for each in presence.known()] == [life.WORKER]
 
 
 def test_beats_of_one_process_do_not_change_when_it_started() -> None:
-    first = said()
+    first = life.said()
     presence.beat(first)
     [before] = presence.known()
-    presence.beat(said(incarnation=first.incarnation, free=0))
+    presence.beat(life.said(incarnation=first.incarnation, free=0))
     [after] = presence.known()
     assert (after.started_at, after.said.free) == (before.started_at, 0)
     assert after.seen_at > before.seen_at
 
 
 def test_a_successor_takes_the_row_of_its_name_over() -> None:
-    predecessor, successor = said(), said()
+    predecessor, successor = life.said(), life.said()
     presence.beat(predecessor)
     [before] = presence.known()
     presence.arrive(successor)
@@ -80,16 +66,16 @@ def test_a_successor_takes_the_row_of_its_name_over() -> None:
 
 
 def test_an_arrival_forgets_those_that_are_long_gone() -> None:
-    presence.beat(said(name="data@yesterday"))
+    presence.beat(life.said(name="data@yesterday"))
     silent_for(presence.FORGET_SECONDS + 1)
-    presence.arrive(said())
-    assert [each.said.name for each in presence.known()] == ["data@here"]
+    presence.arrive(life.said())
+    assert [each.said.name for each in presence.known()] == [life.WORKER]
 
 
 def test_who_leaves_serves_no_queue_any_more() -> None:
-    presence.beat(said(name="data@one"))
-    presence.beat(said(name="data@two", leaving=True))
-    presence.beat(said(name="data@three", queues=("data.low",)))
+    presence.beat(life.said(name="data@one"))
+    presence.beat(life.said(name="data@two", leaving=True))
+    presence.beat(life.said(name="data@three", queues=("data.low",)))
     here = presence.here()
     assert [each.said.name for each in presence.serving("data.high", here)] == ["data@one"]
     assert [each.said.name for each in presence.serving("data.low", here)] == ["data@one", "data@three"]
@@ -99,16 +85,16 @@ def test_a_beat_to_an_absent_ledger_gives_up_soon(configured: Callable[..., None
     configured(LEDGER_DATABASE_URL=NOWHERE)
     began = time.monotonic()
     with pytest.raises(db.Unavailable):
-        presence.beat(said())
+        presence.beat(life.said())
     assert time.monotonic() - began < 1
 
 
 def test_a_beat_to_a_frozen_ledger_gives_up_soon(servers: Stack) -> None:
-    presence.beat(said())
+    presence.beat(life.said())
     with frozen(servers.pid(servers.databases["ledger"])):
         began = time.monotonic()
         with pytest.raises(db.Unavailable):
-            presence.beat(said())
+            presence.beat(life.said())
         assert time.monotonic() - began < 1.5
 
 
