@@ -34,6 +34,8 @@ class Facts:
     in_state_seconds: float
     #: Until it is due; negative when that is over.
     due_in_seconds: float | None = None
+    #: Until it expires unless it has begun; negative when that is over.
+    expires_in_seconds: float | None = None
     #: Since the broker last confirmed its ticket.
     sent_seconds: float | None = None
     #: Since the present or last attempt began.
@@ -71,6 +73,8 @@ class Evidence:
     #: Since a lost ticket of this attempt was sent again.
     resent_seconds: float | None = None
     databases: Mapping[str, Sight] = field(default_factory=dict)
+    #: The states of the tasks that it depends on; None for one that is not kept any more.
+    parents: Mapping[str, State | None] = field(default_factory=dict)
     leader: Leader | None = None
     #: How long the lease of an attempt is.
     lease_seconds: float = 15.0
@@ -107,6 +111,7 @@ def told(found: Evidence) -> dict[str, Any]:
     }
     seconds = {
         "due_in_seconds": task.due_in_seconds,
+        "expires_in_seconds": task.expires_in_seconds,
         "ticket_sent_seconds_ago": task.sent_seconds,
         "ticket_resent_seconds_ago": found.resent_seconds,
         "started_seconds_ago": task.started_seconds,
@@ -121,6 +126,8 @@ def told(found: Evidence) -> dict[str, Any]:
         answer["error"] = dict(task.error)
     if task.state is State.QUEUED:
         answer |= _queue(found)
+    if found.parents:
+        answer["depends_on"] = {task_id: state or UNKNOWN for task_id, state in found.parents.items()}
     if found.databases:
         answer["databases"] = {name: _sight(sight) for name, sight in found.databases.items()}
     return answer

@@ -15,6 +15,8 @@ from ledger.branches import Sight
 from ledger.states import State
 from tasks.evidence import Evidence, Facts
 
+#: Tasks that a sentence names.
+MOST_NAMED = 3
 #: Seconds that the monitor has for what it does every second before its absence counts.
 MONITORS_SECONDS = 3.0
 #: Seconds for which a ticket may be in somebody's hands between RabbitMQ and the claim.
@@ -28,7 +30,9 @@ class Cause(StrEnum):
 
     # It is over.
     FINISHED = "finished"
+    EXPIRED = "expired"
     # It may not start yet.
+    WAITS_FOR_TASKS = "waits_for_tasks"
     WAITS_FOR_TIME = "waits_for_time"
     WAITS_FOR_RETRY = "waits_for_retry"
     # It may start and does not.
@@ -96,7 +100,28 @@ def _ending(task: Facts) -> str:
             return f"It was stopped {ago}, before any attempt began."
 
 
+def _expired(found: Evidence) -> Iterator[Reason]:
+    words = f"It expired {span(found.task.in_state_seconds)} ago: it had not begun in its time."
+    yield Reason(Cause.EXPIRED, words, "Nothing: none of it is there, and it will not begin any more.")
+
+
 # --- not yet ---------------------------------------------------------------------------------------------------------
+
+
+def _blocked(found: Evidence) -> Iterator[Reason]:
+    waits_for = {task_id: state for task_id, state in found.parents.items() if state and not state.is_final}
+    if waits_for:
+        some = [f"{task_id} ({state})" for task_id, state in list(waits_for.items())[:MOST_NAMED]]
+        more = [f"{len(waits_for) - len(some)} more"] if len(waits_for) > len(some) else []
+        yield Reason(
+            Cause.WAITS_FOR_TASKS,
+            f"It waits for {_counted(len(waits_for), 'task')} to end: {', '.join(some + more)}.",
+            "It is queued when they have ended; their own explanations tell what keeps them.",
+        )
+        return
+    words = "All that it waited for has ended; it is about to be told."
+    missing = list(_monitor(found, found.task.in_state_seconds, "tell it that what it waited for has ended"))
+    yield from missing or [Reason(Cause.WAITS_FOR_TASKS, words, "It is queued, or fails with what it depended on.")]
 
 
 def _scheduled(found: Evidence) -> Iterator[Reason]:
@@ -145,6 +170,10 @@ def _queued(found: Evidence) -> Iterator[Reason]:
     yield from _workers(found)
     yield from _ticket(found)
     yield from _line(found)
+    if found.task.sent_seconds is None:
+        yield from _monitor(found, found.task.in_state_seconds, "send its ticket")
+    elif _is_lost(found):
+        yield from _monitor(found, found.task.sent_seconds - 3 * MONITORS_SECONDS, "send its ticket again")
 
 
 def _broker(found: Evidence) -> Iterator[Reason]:
@@ -199,14 +228,12 @@ def _ticket(found: Evidence) -> Iterator[Reason]:
             f"Its ticket has not been sent to RabbitMQ yet, {span(task.in_state_seconds)} after it became ready.",
             "The monitor sends what was not sent within two seconds.",
         )
-        yield from _monitor(found, task.in_state_seconds - MONITORS_SECONDS, "send its ticket")
     elif _is_lost(found):
         yield Reason(
             Cause.TICKET_LOST,
             f"RabbitMQ does not hold its ticket any more, which it confirmed {span(task.sent_seconds)} ago.",
             "The monitor sends it again once two looks have missed it, within about ten seconds.",
         )
-        yield from _monitor(found, task.sent_seconds - 3 * MONITORS_SECONDS, "send its ticket again")
     elif found.resent_seconds is not None:
         yield Reason(
             Cause.TICKET_RESENT,
@@ -364,6 +391,7 @@ def _not_undone(name: str, sight: Sight) -> str:
 
 _REASONS: dict[State, Callable[[Evidence], Iterator[Reason]]] = {
     State.SCHEDULED: _scheduled,
+    State.BLOCKED: _blocked,
     State.QUEUED: _queued,
     State.RUNNING: _running,
     State.COMMITTING: _committing,
@@ -372,6 +400,7 @@ _REASONS: dict[State, Callable[[Evidence], Iterator[Reason]]] = {
     State.SUCCEEDED: _finished,
     State.FAILED: _finished,
     State.REVOKED: _finished,
+    State.EXPIRED: _expired,
 }
 
 

@@ -21,7 +21,7 @@ from kombu import Connection
 from sqlalchemy import Row, Select, func, literal_column, select
 
 import celery_config
-from ledger import backlog, branches, db, leadership, presence
+from ledger import backlog, branches, db, leadership, presence, queries
 from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.leadership import Leader
@@ -96,6 +96,8 @@ def _gather(row: Row[Any]) -> Evidence:
                 resent_seconds=resent_seconds([row]).get(row.id),
                 broker=_in_time(broker, until, _SILENT_BROKER).get(facts.queue, _SILENT),
             )
+        if facts.state is State.BLOCKED:
+            found = replace(found, parents={each.id: _state(each.state) for each in queries.kin(row.id).parents})
         sights = {name: _in_time(asked, until, Sight.AWAY) for name, asked in databases.items()}
         return replace(found, databases=sights)
     finally:
@@ -197,6 +199,7 @@ _COLUMNS = (
     tasks.c.participants,
     _since(tasks.c.updated_at, "in_state"),
     _since(tasks.c.due_at, "due"),
+    _since(tasks.c.expires_at, "expires"),
     _since(tasks.c.dispatched_at, "sent"),
     _since(tasks.c.started_at, "started"),
     _since(tasks.c.lease_until, "lease_over"),
@@ -224,6 +227,7 @@ def facts_of(row: Row[Any]) -> Facts:
         max_retries=row.max_retries,
         in_state_seconds=row.in_state / 1_000_000,
         due_in_seconds=_seconds(row.due, -1),
+        expires_in_seconds=_seconds(row.expires, -1),
         sent_seconds=_seconds(row.sent),
         started_seconds=_seconds(row.started),
         started_at=row.started_at,
@@ -235,6 +239,10 @@ def facts_of(row: Row[Any]) -> Facts:
         undone=row.undone,
         participants=tuple(row.participants or ()),
     )
+
+
+def _state(word: str | None) -> State | None:
+    return State(word) if word else None
 
 
 def _seconds(microseconds: int | None, sign: int = 1) -> float | None:

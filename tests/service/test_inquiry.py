@@ -173,6 +173,15 @@ def test_an_overdue_task_is_the_monitors(door: FlaskClient) -> None:
     leadership.release(term)
 
 
+def test_a_blocked_task_names_what_it_waits_for(door: FlaskClient) -> None:
+    parent = life.accept()
+    child = life.accept(depends_on=(parent,))
+    told = explained(door, child)
+    assert (told["state"], told["cause"]) == ("blocked", "waits_for_tasks")
+    assert parent in told["sentence"]
+    assert told["evidence"]["depends_on"] == {parent: "queued"}
+
+
 def test_without_the_ledger_there_is_no_explanation(
     door: FlaskClient, servers: Stack, configured: Callable[..., None]
 ) -> None:
