@@ -7,7 +7,7 @@ import uuid
 
 from flask import Flask, Response, request
 
-from api import browsers, dataset, docs, errors, explain, files, health, metrics, queues, tasks, workers
+from api import browsers, dataset, docs, errors, explain, failures, files, health, metrics, queues, tasks, workers
 from ledger import db
 from settings import settings
 from tasks import catalog, log
@@ -31,7 +31,7 @@ def create_app() -> Flask:
     app.before_request(browsers.refuse_foreign_pages)
     app.after_request(_finish)
     errors.register(app)
-    for room in (dataset, tasks, explain, queues, workers, files, health, metrics, docs):
+    for room in (dataset, tasks, failures, explain, queues, workers, files, health, metrics, docs):
         app.register_blueprint(room.blueprint)
     return app
 

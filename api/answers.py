@@ -42,6 +42,8 @@ class Links(TypedDict):
     history: str
     explain: str
     stop: str
+    retry: str
+    resolve: str
 
 
 class Accepted(TypedDict):
@@ -70,6 +72,14 @@ class Progress(TypedDict):
     percent: float | None
 
 
+class Resolved(TypedDict):
+    """That somebody dealt with a failure."""
+
+    at: str | None
+    by: str
+    note: str
+
+
 class Summary(TypedDict):
     """A task in a list."""
 
@@ -92,7 +102,29 @@ class Summary(TypedDict):
     expires_at: str | None
     started_at: str | None
     finished_at: str | None
+    resolved: Resolved | None
     links: Links
+
+
+class Retried(TypedDict):
+    """A task that was queued again."""
+
+    task_id: str
+    state: State
+    status: StatusWord
+    message: str
+    attempt: int
+    links: Links
+
+
+class RetriedMany(TypedDict):
+    """Tasks that were queued again, or with `dry_run` how many would be, call after call."""
+
+    dry_run: bool
+    matching: NotRequired[int]
+    replayed: NotRequired[int]
+    more: NotRequired[bool]
+    task_ids: NotRequired[list[str]]
 
 
 class Attempted(TypedDict):

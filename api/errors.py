@@ -20,6 +20,7 @@ from ledger.idempotency import KeyReused
 from ledger.queries import BadCursor
 from tasks import log
 from tasks.catalog import UnknownTaskType
+from tasks.replay import NotReplayable, NotResolvable
 from tasks.revoke import UnknownTask
 from tasks.storage import MissingFile, NotAFile, TooLarge
 from tasks.submit import BadParameters
@@ -145,6 +146,14 @@ def register(app: Flask) -> None:
     @app.errorhandler(UnknownTask)
     def _(error: UnknownTask) -> Response:
         return problem(404, "No such task", f"no task has the id {str(error)!r}", kind="/problems/no-such-task")
+
+    @app.errorhandler(NotReplayable)
+    def _(error: NotReplayable) -> Response:
+        return problem(409, "Not tried again", str(error), kind="/problems/not-replayable", state=error.state)
+
+    @app.errorhandler(NotResolvable)
+    def _(error: NotResolvable) -> Response:
+        return problem(409, "Nothing to resolve", str(error), kind="/problems/not-resolvable", state=error.state)
 
     @app.errorhandler(Forbidden)
     def _(error: Forbidden) -> Response:

@@ -20,7 +20,7 @@ from flask import Flask
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from werkzeug.routing import Rule
 
-from api import answers, described, schemas
+from api import answers, described, reading, schemas
 from api.described import PATH_PARAMETERS, REQUEST_HEADERS, Described, Media
 from tasks import catalog
 
@@ -51,6 +51,7 @@ _LINKS: Document = {
 
 _TAGS = {
     "tasks": "Submit, follow, list and stop tasks",
+    "failures": "Try again what ended without its effects, or note that it is dealt with",
     "dataset": "The table `data`: bulk inserts, and what came of them",
     "queues": "What waits and runs in each queue",
     "workers": "Which workers there are",
@@ -177,7 +178,8 @@ def _headers(said: Described) -> Iterator[Document]:
 
 
 def _request_body(body: Any, forms: Schemas) -> Document:
-    return {"required": True, "content": _content(body, forms, "validation")}
+    required = isinstance(body, Media) or reading.needs_body(body)
+    return {"required": required, "content": _content(body, forms, "validation")}
 
 
 def _content(kind: Any, forms: Schemas, mode: Mode) -> Document:

@@ -26,8 +26,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def body(model: type[M]) -> M:
-    """The body as one of our models. Raises Invalid with every fault."""
-    return checked(json_object(), model)
+    """The body as one of our models; where no field is required there may be none. Raises Invalid with every fault."""
+    return checked(json_object() if request.get_data() or needs_body(model) else {}, model)
 
 
 def checked(given: dict[str, Any], model: type[M]) -> M:
@@ -35,6 +35,10 @@ def checked(given: dict[str, Any], model: type[M]) -> M:
         return model.model_validate(given)
     except ValidationError as error:
         raise Invalid(faults_of(error, model)) from None
+
+
+def needs_body(model: type[BaseModel]) -> bool:
+    return any(field.is_required() for field in model.model_fields.values())
 
 
 def query(model: type[M]) -> M:

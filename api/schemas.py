@@ -115,6 +115,26 @@ class PatchBody(BaseModel):
     status: Literal["canceled"]
 
 
+#: A word to those who read the task later.
+Note = Annotated[str, Field(max_length=1_000, description="Why, for whoever reads the task later")]
+
+
+class RetryBody(BaseModel):
+    """`POST /api/tasks/<id>/retry`; without a body as well."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Note = ""
+
+
+class ResolveBody(BaseModel):
+    """`POST /api/tasks/<id>/resolve`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Annotated[Note, Field(min_length=1)]
+
+
 #: Tasks in one page of a list, and rows in one of the table.
 MOST_LISTED = 200
 MOST_ROWS_LISTED = 1_000
@@ -186,6 +206,48 @@ class ListQuery(BaseModel):
         )
 
 
+Replayable = Literal["failed", "revoked", "expired"]
+
+
+class RetryManyBody(BaseModel):
+    """`POST /api/tasks/retry`: which tasks, with the words of the list's filters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Annotated[list[Replayable], Field(description="Failed ones, unless other states are given")] = ["failed"]
+    task_type: list[str] = []
+    priority: list[Priority] = []
+    created_after: Moment | None = None
+    created_before: Moment | None = None
+    error: Annotated[
+        str | None, Field(min_length=1, max_length=200, description="A part of the error's type or message")
+    ] = None
+    resolved: Annotated[bool, Field(strict=True, description="Take those that somebody dealt with instead")] = False
+    uncertain: Annotated[
+        bool, Field(strict=True, description="Take those instead of which nobody knows whether they took effect")
+    ] = False
+    dry_run: Annotated[bool, Field(strict=True, description="Only count them")] = False
+    note: Note = ""
+
+    @model_validator(mode="after")
+    def _says_which(self) -> RetryManyBody:
+        if not self.model_fields_set - {"dry_run", "note"}:
+            raise ValueError('say which tasks, such as {"state": ["failed"]} for all that failed')
+        return self
+
+    def wanted(self) -> Filter:
+        return Filter(
+            states=self.state,
+            task_types=self.task_type,
+            priorities=self.priority,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            error=self.error,
+            resolved=self.resolved,
+            uncertain=self.uncertain,
+        )
+
+
 class NoQuery(BaseModel):
     """A route that takes no arguments in its query."""
 
@@ -223,7 +285,14 @@ def status_of(state: State) -> answers.StatusWord:
 
 def links(task_id: str) -> answers.Links:
     here = f"/api/tasks/{task_id}"
-    return {"self": here, "history": f"{here}/history", "explain": f"{here}/explain", "stop": f"{here}/stop"}
+    return {
+        "self": here,
+        "history": f"{here}/history",
+        "explain": f"{here}/explain",
+        "stop": f"{here}/stop",
+        "retry": f"{here}/retry",
+        "resolve": f"{here}/resolve",
+    }
 
 
 def accepted(new: Accepted) -> answers.Accepted:
@@ -281,8 +350,15 @@ def summary(row: Row[Any]) -> answers.Summary:
         "expires_at": moment(row.expires_at),
         "started_at": moment(row.started_at),
         "finished_at": moment(row.finished_at),
+        "resolved": _resolved(row),
         "links": links(row.id),
     }
+
+
+def _resolved(row: Row[Any]) -> answers.Resolved | None:
+    if row.resolved_at is None:
+        return None
+    return {"at": moment(row.resolved_at), "by": row.resolved_by, "note": row.resolved_note}
 
 
 def whole(row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin) -> answers.Whole:
