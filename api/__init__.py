@@ -7,7 +7,20 @@ import uuid
 
 from flask import Flask, Response, request
 
-from api import browsers, dataset, docs, errors, explain, failures, files, health, metrics, queues, tasks, workers
+from api import (
+    browsers,
+    dataset,
+    docs,
+    errors,
+    explain,
+    failures,
+    files,
+    health,
+    metrics,
+    queues,
+    tasks,
+    workers,
+)
 from ledger import db
 from settings import settings
 from tasks import catalog, log
