@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,10 @@ from tasks import results
 blueprint = Blueprint("health", __name__)
 
 _PROBE_SECONDS = 1.0
+#: Seconds after which an answer is given, with what is known by then: some servers answer slowly, one after the other.
+_ANSWER_SECONDS = 1.5
+#: Where the looks happen, side by side. Each ends by a deadline of its own, whether somebody still waits for it or not.
+_probes = ThreadPoolExecutor(8, "probe")
 _AMQP_HELLO = b"AMQP\x00\x00\x09\x01"
 
 
@@ -35,12 +40,9 @@ def livez() -> Response:
 @describe({200: answers.Ready, 503: answers.Ready}, needs_ledger=False)
 def readyz() -> Response:
     """Tasks can be accepted (the ledger is there and up to date); what else is missing is a warning."""
-    checks = {
-        "ledger": _check(_ledger, needed=True),
-        "databases": _check(_databases, needed=False),
-        "broker": _check(_broker, needed=False),
-        "redis": _check(_redis, needed=False),
-    }
+    asked = {name: _probes.submit(_check, probe) for name, probe in _PROBES.items()}
+    wait(asked.values(), timeout=_ANSWER_SECONDS)
+    checks = {name: _found(name, answer) for name, answer in asked.items()}
     found = {check["status"] for check in checks.values()}
     status = "fail" if "fail" in found else "warn" if "warn" in found else "pass"
     response = jsonify({"status": status, "checks": checks})
@@ -50,7 +52,8 @@ def readyz() -> Response:
     return _uncached(response)
 
 
-def _check(probe: Callable[[], str | None], *, needed: bool) -> dict[str, Any]:
+def _check(probe: Callable[[], str | None]) -> tuple[str | None, float]:
+    """What is wrong, and the milliseconds until that was known."""
     began = time.monotonic()
     try:
         fault = probe()
@@ -58,10 +61,14 @@ def _check(probe: Callable[[], str | None], *, needed: bool) -> dict[str, Any]:
         fault = f"does not answer ({type(error).__name__})"
     except DBAPIError as error:
         fault = f"refuses ({db.error_code(error)})"
-    found: dict[str, Any] = {"status": "pass", "ms": round(1000 * (time.monotonic() - began), 1)}
-    if fault:
-        found |= {"status": "fail" if needed else "warn", "detail": fault}
-    return found
+    return fault, round(1000 * (time.monotonic() - began), 1)
+
+
+def _found(name: str, answer: Future[tuple[str | None, float]]) -> dict[str, Any]:
+    late = f"does not answer within {_ANSWER_SECONDS:g} s", 1000 * _ANSWER_SECONDS
+    fault, milliseconds = answer.result() if answer.done() else late
+    status = "pass" if fault is None else "fail" if name in _NEEDED else "warn"
+    return {"status": status, "ms": milliseconds} | ({"detail": fault} if fault else {})
 
 
 #: The databases that were looked at and found fit; that they are there is asked each time.
@@ -121,6 +128,16 @@ def _broker() -> str | None:
 
 def _redis() -> str | None:
     return None if results.ping() else "does not answer; results come from the ledger"
+
+
+#: What is looked at, and without which of it no task can be accepted.
+_PROBES: dict[str, Callable[[], str | None]] = {
+    "ledger": _ledger,
+    "databases": _databases,
+    "broker": _broker,
+    "redis": _redis,
+}
+_NEEDED = frozenset({"ledger"})
 
 
 def _uncached(response: Response) -> Response:

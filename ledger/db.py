@@ -71,12 +71,16 @@ def be_patient(seconds: float) -> None:
 
 def ledger() -> Engine:
     """The ledger's database."""
-    return _engine(_LEDGER, settings().ledger_database_url.get_secret_value(), _patience_seconds)
+    return _kept(_LEDGER, _pooled_ledger)
 
 
 def data(name: str = DATA) -> Engine:
-    """A business database, for plain reads. Writes of tasks go through `ledger.xa`."""
-    return _engine(f"data:{name}", data_url(name), max(_patience_seconds, _READING_SECONDS))
+    """A business database, for plain reads. Writes of tasks go through `ledger.xa`.
+
+    Each read connects anew, and is patient only once it is connected: whether a connection that was kept still lives
+    could only be asked with the patience that a big count needs, and a frozen server would cost it twice.
+    """
+    return _kept(f"data:{name}", lambda: _unpooled(data_url(name)))
 
 
 def data_names() -> tuple[str, ...]:
@@ -91,24 +95,43 @@ def data_url(name: str) -> str:
     return found
 
 
-def _engine(name: str, url: str, patience_seconds: float) -> Engine:
-    engine = _engines.get(name)
-    if engine is None:
-        engine = create_engine(
-            url,
-            isolation_level="READ COMMITTED",
-            pool_size=8,
-            max_overflow=64,
-            pool_timeout=patience_seconds,
-            pool_pre_ping=True,
-            hide_parameters=True,
-            connect_args=_connecting(url, patience_seconds),
-        )
-        # Many rows go in one INSERT, which PyMySQL itself manages only where no value is an expression.
-        engine.dialect.use_insertmanyvalues_wo_returning = True
-        if name == _LEDGER:
-            event.listen(engine, "connect", _do_not_sit_on_rows)
-        engine = _engines.setdefault(name, engine)
+def _kept(name: str, make: Callable[[], Engine]) -> Engine:
+    found = _engines.get(name)
+    return found if found is not None else _engines.setdefault(name, make())
+
+
+def _unpooled(url: str) -> Engine:
+    engine = create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args=_connecting(url, _patience_seconds),
+    )
+    event.listen(engine, "connect", _read_patiently)
+    return engine
+
+
+def _read_patiently(connection: Any, record: Any) -> None:
+    """The driver reads the server's greeting with the same patience as an answer, unless that is set after it."""
+    connection._read_timeout = max(_patience_seconds, _READING_SECONDS)
+
+
+def _pooled_ledger() -> Engine:
+    url = settings().ledger_database_url.get_secret_value()
+    engine = create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_size=8,
+        max_overflow=64,
+        pool_timeout=_patience_seconds,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=_connecting(url, _patience_seconds),
+    )
+    # Many rows go in one INSERT, which PyMySQL itself manages only where no value is an expression.
+    engine.dialect.use_insertmanyvalues_wo_returning = True
+    event.listen(engine, "connect", _do_not_sit_on_rows)
     return engine
 
 

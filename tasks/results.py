@@ -14,8 +14,9 @@ from settings import settings
 
 log = logging.getLogger(__name__)
 
-#: A Redis that does not answer within this is left alone for a while.
-ANSWER_SECONDS = 0.25
+#: A Redis that does not answer within this is left alone for a while. A client at the door may wait three times as
+#: long: for a connection, for the login and for the command.
+ANSWER_SECONDS = 0.15
 REST_SECONDS = 5.0
 
 _client: redis.Redis | None = None
@@ -66,6 +67,10 @@ def _try(act: Any, *, even_resting: bool = False) -> Any:
             socket_timeout=ANSWER_SECONDS,
             socket_connect_timeout=ANSWER_SECONDS,
             retry=None,
+            # The client would introduce itself to the server, and ask for news of its maintenance: three answers to
+            # wait for before the first command.
+            protocol=2,
+            driver_info=None,
         )
     try:
         return act(_client)

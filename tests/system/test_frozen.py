@@ -74,29 +74,6 @@ def test_a_stop_of_a_frozen_workers_task_is_rolled_back(service: Service, stack:
     assert books.count() == 10
 
 
-def test_the_door_answers_while_the_broker_is_frozen(service: Service, stack: Stack, books: Books) -> None:
-    with frozen(stack.pid("rabbitmq")):
-        began = time.monotonic()
-        task_id = service.post("bulk_insert", {"rows": 10})
-        stopped = service.post("bulk_insert", {"rows": 10})
-        assert service.stop(stopped)["verdict"] == "stopped_before_start"
-        assert service.task(task_id)["state"] == "queued"
-        took = time.monotonic() - began
-    assert took < 2.5, f"four requests took {took:.1f} s"
-    service.succeeded(task_id, within=60)
-
-
-def test_the_door_refuses_while_the_database_is_frozen(service: Service, stack: Stack, books: Books) -> None:
-    with frozen(stack.pid(stack.databases["ledger"])):
-        began = time.monotonic()
-        answer = service.ask("POST", "/api/tasks", json={"task_type": "bulk_insert"})
-        took = time.monotonic() - began
-    assert answer.status_code == 503, answer.text
-    assert took < 2.5, f"took {took:.1f} s"
-    until(lambda: service.ask("GET", "/readyz").status_code == 200, "a ready service", within=30)
-    service.succeeded(service.post("bulk_insert", {"rows": 10}), within=40)
-
-
 def test_a_frozen_monitor_is_missed_but_not_fatal(service: Service, stack: Stack, books: Books) -> None:
     with frozen(stack.pid("monitor")):
         now = service.post("bulk_insert", {"rows": 10})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import redis
@@ -47,27 +45,6 @@ def test_what_runs_is_posted_or_falls_due_while_rabbitmq_is_stopped_is_done(
     assert max(took) < ANSWER_SECONDS
     books.all_succeeded([running, *posted, due], within=40)
     assert {row.attempt for row in books.tasks([running, *posted, due])} == {1}
-
-
-def test_an_alarm_in_rabbitmq_blocks_nobody_at_the_door(service: Service, stack: Stack, books: Books) -> None:
-    with alarmed(stack):
-        posted, took = post_one_of_each(service)
-        more, took_more = post_one_of_each(service)
-        waiting = service.post("bulk_insert")
-        assert service.stop(waiting)["verdict"] == "stopped_before_start"
-    assert max(took + took_more) < ANSWER_SECONDS
-    books.all_succeeded(posted + more, within=60)
-
-
-@contextmanager
-def alarmed(stack: Stack) -> Iterator[None]:
-    """RabbitMQ believes that its disk is full: it takes no message, and lets publishers wait without a word."""
-    stack.rabbitmqctl("set_disk_free_limit", "500000GB")
-    until(lambda: "disk" in stack.rabbitmqctl("status").partition("Alarms")[2], "the alarm")
-    try:
-        yield
-    finally:
-        stack.rabbitmqctl("set_disk_free_limit", "200MB")
 
 
 def test_results_come_from_the_ledger_while_redis_is_stopped(
