@@ -73,6 +73,8 @@ def _workers() -> Iterator[Metric]:
 _TOTALS = {
     "inversions": "Tasks that started while a more urgent one of their kind was ready",
     "redispatched": "Tickets that were lost by the broker and sent again",
+    "dead_lettered": "Tickets that the broker gave up on",
+    "strange_messages": "Messages in the dead-letter queues that were no tickets",
 }
 
 

@@ -84,6 +84,7 @@ MOVES = {
         _move("retried", frozenset({State.RUNNING, State.COMMITTING}), State.RETRYING, fenced=True),
         _move("given_up", frozenset({State.RUNNING, State.COMMITTING}), State.FAILED, fenced=True),
         _move("handed_back", State.RUNNING, State.QUEUED, fenced=True),
+        _move("undeliverable", State.QUEUED, State.FAILED),
         _move("stopped", WAITING, State.REVOKED),
         _move("stopping", State.RUNNING, State.REVOKING),
         _move("rolled_back", State.REVOKING, State.REVOKED, fenced=True),

@@ -518,6 +518,50 @@ def _patiently(seconds: float) -> ColumnElement[Any]:
     return func.timestampadd(literal_column("MICROSECOND"), -wait, NOW)
 
 
+#: Dead tickets of one attempt with which its task counts as undeliverable.
+MOST_DEAD_TICKETS = 3
+
+
+def dead_letter(task_id: str, attempt: int, *, words: str) -> bool:
+    """Note that the broker gave up on a ticket. The task that waits for it gets another one, or fails when that has
+    happened too often. False when there is no such task."""
+
+    def work(connection: Connection) -> bool:
+        row = connection.execute(
+            select(tasks.c.state, tasks.c.attempt).where(tasks.c.id == task_id).with_for_update()
+        ).first()
+        if row is None:
+            return False
+        _note(connection, task_id, "dead_lettered", words)
+        _count(connection, "dead_lettered", 1)
+        if row.state == State.QUEUED and row.attempt == attempt - 1:
+            _deliver_otherwise(connection, task_id, row.attempt, words)
+        return True
+
+    return db.transact(work)
+
+
+def _deliver_otherwise(connection: Connection, task_id: str, attempt: int, words: str) -> None:
+    dead = connection.execute(
+        select(func.count()).where(
+            events.c.task_id == task_id, events.c.event == "dead_lettered", events.c.attempt == attempt
+        )
+    ).scalar_one()
+    if dead < MOST_DEAD_TICKETS:
+        connection.execute(update(tasks).where(tasks.c.id == task_id).values(dispatched_at=None))
+        return
+    error = {"type": "Undeliverable", "message": words, "permanent": True, "at": None}
+    _move(
+        connection,
+        "undeliverable",
+        task_id,
+        values={"error": error, "finished_at": NOW},
+        event_attempt=attempt,
+        remark=f"gave up after {dead} tickets: {words}",
+        detail=error,
+    )
+
+
 def remark(task_id: str, event: str, words: str, *, detail: Any = None) -> None:
     """Say something about a task without moving it."""
 

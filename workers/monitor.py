@@ -23,7 +23,7 @@ import failpoints
 from ledger import db, dependents, fitness, idempotency, leadership, queries, schema, transitions
 from ledger.leadership import Term
 from ledger.tickets import Ticket
-from tasks import catalog, dispatch, log, remarks, resolve, storage
+from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
 from workers.leading import TRY_SECONDS, Lead
@@ -72,6 +72,7 @@ class Monitor:
             Round("in_doubt", 1.0, resolve.settle_branches),
             Round("decided", 1.0, resolve.finish_decided),
             Round("lost", 2.0, self._resend_lost),
+            Round("dead_letters", 2.0, self._read_dead_letters),
             Round("leftovers", 3600.0, storage.sweep),
             Round("idempotency_keys", 60.0, idempotency.purge),
             Round("remarks", 5.0, remarks.leave),
@@ -163,6 +164,9 @@ class Monitor:
         resent = self.scan.resend(self.publisher)
         self._scan_rests_until = time.monotonic() + (time.monotonic() - began) * SCAN_RESTS
         return resent
+
+    def _read_dead_letters(self) -> int:
+        return 0 if self._broker_rests() else dead_letters.read()
 
     def _look_at_databases(self) -> int:
         """Tell once of each database what is wrong with it; one that is away is looked at when it is back."""
