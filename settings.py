@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     concurrency: int = Field(2, alias="SLUICE_CONCURRENCY", ge=1, le=256)
     result_ttl_seconds: int = Field(86_400, alias="SLUICE_RESULT_TTL_SECONDS", ge=60)
 
+    #: Days for which the ledger keeps what is over, and what failed. 0 keeps it for ever.
+    keep_days: float = Field(30.0, alias="SLUICE_KEEP_DAYS", ge=0, le=36_500)
+    keep_failed_days: float = Field(90.0, alias="SLUICE_KEEP_FAILED_DAYS", ge=0, le=36_500)
+
     #: Seed 1's GET routes that change something; POST and DELETE always work.
     legacy_get: bool = Field(False, alias="SLUICE_LEGACY_GET")
     body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)

@@ -23,6 +23,10 @@ class LedgerCollector:
         for state, number in queries.counts().items():
             states.add_metric([state], number)
         yield states
+        ended = CounterMetricFamily("sluice_tasks_ended", "Ends of tasks, also of those purged since", labels=["state"])
+        for state, number in queries.ends().items():
+            ended.add_metric([state], number)
+        yield ended
         waiting = GaugeMetricFamily("sluice_queue_waiting", "Queued tasks with a ticket, by queue", labels=["queue"])
         for queue, number in queries.waiting_by_queue(0).items():
             waiting.add_metric([queue], number)

@@ -532,8 +532,8 @@ def dead_letter(task_id: str, attempt: int, *, words: str) -> bool:
         ).first()
         if row is None:
             return False
-        _note(connection, task_id, "dead_lettered", words)
-        _count(connection, "dead_lettered", 1)
+        moving.note(connection, task_id, "dead_lettered", words)
+        moving.count(connection, "dead_lettered", 1)
         if row.state == State.QUEUED and row.attempt == attempt - 1:
             _deliver_otherwise(connection, task_id, row.attempt, words)
         return True
@@ -542,16 +542,21 @@ def dead_letter(task_id: str, attempt: int, *, words: str) -> bool:
 
 
 def _deliver_otherwise(connection: Connection, task_id: str, attempt: int, words: str) -> None:
+    of_task = events.c.task_id == task_id
+    replayed = select(func.coalesce(func.max(events.c.seq), 0)).where(of_task, events.c.event == "replayed")
     dead = connection.execute(
         select(func.count()).where(
-            events.c.task_id == task_id, events.c.event == "dead_lettered", events.c.attempt == attempt
+            of_task,
+            events.c.event == "dead_lettered",
+            events.c.attempt == attempt,
+            events.c.seq > replayed.scalar_subquery(),
         )
     ).scalar_one()
     if dead < MOST_DEAD_TICKETS:
         connection.execute(update(tasks).where(tasks.c.id == task_id).values(dispatched_at=None))
         return
     error = {"type": "Undeliverable", "message": words, "permanent": True, "at": None}
-    _move(
+    moving.move(
         connection,
         "undeliverable",
         task_id,

@@ -195,7 +195,7 @@ def successes_without_rows(books: Connection, rows: Connection, name: str) -> Fo
     for chunk in _chunks(iter(writers)):
         marked = _marked(rows, [row.id for row in chunk])
         for row in chunk:
-            if marked.get(row.id) != row.attempt:
+            if marked.get(row.id) != row.attempt and _expects_marker(books.engine, row.id, covers):
                 found = f"of attempt {marked[row.id]}" if row.id in marked else "missing"
                 yield row.id, f"succeeded by attempt {row.attempt}, but its marker in {name} is {found}"
 
@@ -206,6 +206,8 @@ def rows_without_success(books: Connection, rows: Connection, name: str) -> Foun
         states = _states(books, [row.task_id for row in chunk])
         for row in chunk:
             state = states.get(row.task_id, "unknown")
+            if state == "unknown" and not _is_marked(rows.engine, row.task_id):
+                continue  # purged while we looked, the marker before the task
             if state not in (State.SUCCEEDED, State.COMMITTING):
                 yield row.task_id, f"is {state}, but attempt {row.attempt} left {row.changed_rows} rows in {name}"
 
@@ -234,6 +236,17 @@ def _markers() -> Any:
 
 def _marked(rows: Connection, task_ids: Sequence[str]) -> dict[str, int]:
     return {row.task_id: row.attempt for row in rows.execute(_markers().where(marker.c.task_id.in_(task_ids)))}
+
+
+def _expects_marker(ledger: Engine, task_id: str, covers: ColumnElement[int]) -> bool:
+    """Whether it still does: it may have been purged, beginning with this, while we looked."""
+    with db.reading(ledger) as beside:
+        return beside.execute(select(tasks.c.id).where(tasks.c.id == task_id, covers == 1)).first() is not None
+
+
+def _is_marked(database: Engine, task_id: str) -> bool:
+    with db.reading(database) as beside:
+        return task_id in _marked(beside, [task_id])
 
 
 def _states(books: Connection, task_ids: Sequence[str]) -> dict[str, str]:

@@ -38,6 +38,8 @@ from tasks.retry import OutcomeUnknown, PermanentError
 
 logger = logging.getLogger(__name__)
 
+#: Bytes that the ledger keeps of a result: what is bigger belongs into a file.
+RESULT_BYTES = 1 << 20
 #: Seconds for which a finished attempt tries to reach an absent ledger before it leaves the row to the monitor.
 INSIST_SECONDS = 60.0
 #: Seconds for which a stopped attempt looks on until its connections' work is physically undone.
@@ -181,9 +183,11 @@ def _perform(attempt: Attempt) -> Outcome:
 def _check_result(result: Any) -> None:
     """A result that cannot be written down fails the attempt while that is still possible."""
     try:
-        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
+        size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise PermanentError(f"the handler's result is no JSON: {error}") from error
+    if size > RESULT_BYTES:
+        raise PermanentError(f"the handler's result has {size:,} bytes, more than the {RESULT_BYTES:,} that are kept")
 
 
 def _prepare(attempt: Attempt) -> None:

@@ -26,6 +26,7 @@ from ledger.tickets import Ticket
 from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
+from tasks.retention import Purge
 from workers.leading import TRY_SECONDS, Lead
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Round:
 class Monitor:
     publisher: Publisher = field(default_factory=Publisher)
     scan: Scan = field(default_factory=Scan)
+    purge: Purge = field(default_factory=Purge)
     lead: Lead = field(default_factory=Lead)
     over: threading.Event = field(default_factory=threading.Event)
     #: The databases that nobody has looked at yet; None before the first look.
@@ -73,6 +75,7 @@ class Monitor:
             Round("decided", 1.0, resolve.finish_decided),
             Round("lost", 2.0, self._resend_lost),
             Round("dead_letters", 2.0, self._read_dead_letters),
+            Round("retention", 1.0, self.purge.go_on),
             Round("leftovers", 3600.0, storage.sweep),
             Round("idempotency_keys", 60.0, idempotency.purge),
             Round("remarks", 5.0, remarks.leave),

@@ -175,6 +175,10 @@ def test_nothing_is_known_of_an_unknown_task() -> None:
             "SELECT id FROM tasks WHERE state = 'queued' AND queue = 'data.low' AND dispatched_at IS NULL "
             "AND updated_at < UTC_TIMESTAMP(6) ORDER BY id LIMIT 500",
         ),
+        (
+            "ix_tasks_state_id",
+            "SELECT id, finished_at FROM tasks WHERE state = 'queued' AND id > '0' AND id < 'x' ORDER BY id LIMIT 200",
+        ),
         ("ix_task_events_task", "SELECT * FROM task_events WHERE task_id = 'x' ORDER BY seq"),
     ],
 )
