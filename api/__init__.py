@@ -18,6 +18,7 @@ from api import (
     health,
     metrics,
     queues,
+    streams,
     tasks,
     workers,
 )
@@ -44,7 +45,7 @@ def create_app() -> Flask:
     app.before_request(browsers.refuse_foreign_pages)
     app.after_request(_finish)
     errors.register(app)
-    for room in (dataset, tasks, failures, explain, queues, workers, files, health, metrics, docs):
+    for room in (dataset, tasks, streams, failures, explain, queues, workers, files, health, metrics, docs):
         app.register_blueprint(room.blueprint)
     return app
 

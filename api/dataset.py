@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, browsers, reading, schemas, verdicts
+from api import answers, browsers, reading, schemas, verdicts, waiting
 from api.described import describe
 from api.errors import BadRequest, problem
 from ledger import queries
@@ -43,6 +43,7 @@ def index() -> Response:
                 "submit_task": "POST /api/tasks",
                 "submit_batch": "POST /api/tasks/batch",
                 "get_task": "GET /api/tasks/<task_id>",
+                "follow_task": "GET /api/tasks/<task_id>/events",
                 "stop_task": "POST /api/tasks/<task_id>/stop",
                 "list_tasks": "GET /api/tasks",
                 "upload_file": "POST /api/files",
@@ -112,7 +113,8 @@ def _rows(num: str) -> int:
 
 
 def _insert_outcome(task_id: str) -> Response:
-    row = outcome.wait(task_id, INSERT_SECONDS)
+    with waiting.allowed(INSERT_SECONDS) as seconds:
+        row = outcome.wait(task_id, seconds, unless=waiting.leaving())
     if row is None:
         return _still_running(task_id, "The insert is still running; ask for its status.")
     if row.state != State.SUCCEEDED:

@@ -110,6 +110,14 @@ REQUEST_HEADERS: dict[str, dict[str, Any]] = {
             "examples": ['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
         },
     },
+    "If-None-Match": {
+        "description": "The `ETag` of an answer before: 304 when nothing has changed since",
+        "schema": {"type": "string"},
+    },
+    "Last-Event-ID": {
+        "description": "The id of the last event that was received",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 10**15},
+    },
     "Prefer": {
         "description": "How long to wait for the outcome, at most 30 seconds (RFC 7240)",
         "schema": {"type": "string", "examples": ["wait=10"]},

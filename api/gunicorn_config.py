@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from api import waiting
 from tasks import log
 
 worker_class = "gthread"
 workers = 2
-threads = 32
+threads = waiting.THREADS
 timeout = 60
 graceful_timeout = 30
 keepalive = 5
@@ -18,3 +19,4 @@ control_socket_disable = True
 
 def post_worker_init(worker: Any) -> None:
     log.setup()
+    waiting.remember(worker.wsgi, worker)

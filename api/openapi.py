@@ -34,6 +34,7 @@ PROBLEM = "application/problem+json"
 #: Headers of answers, by status; `*` stands for all of them.
 _ANSWER_HEADERS: dict[int | str, dict[str, str]] = {
     "*": {"X-Request-ID": "The request's id, which the log has too"},
+    200: {"ETag": "Changes with the answer", "Preference-Applied": "What of `Prefer` was heeded"},
     201: {"Location": "Where the new thing is"},
     202: {
         "Location": "Where to look for the outcome",

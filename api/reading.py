@@ -15,12 +15,10 @@ from werkzeug.http import parse_dict_header
 
 from api import strict_json
 from api.errors import BadRequest, Invalid, faults_of
+from api.schemas import LONGEST_WAIT_SECONDS
 from api.strict_json import MOST_KEYS, BadJson
 from ledger.idempotency import Once
 from tasks.revoke import UnknownTask
-
-#: The longest that a request waits for an outcome because its client asked for it.
-MOST_WAIT_SECONDS = 30
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -107,15 +105,20 @@ def task_id(word: str) -> str:
         raise UnknownTask(word) from None
 
 
-def preferred_wait(usual: float) -> float:
-    """Seconds that the client wants to wait for the outcome: `Prefer: wait=10` (RFC 7240), at most MOST_WAIT_SECONDS.
+def asked_wait() -> int | None:
+    """Seconds that the client prefers to wait for the outcome: `Prefer: wait=10` (RFC 7240).
 
     As the RFC has it, a preference that makes no sense is passed over.
     """
     word = parse_dict_header(request.headers.get("Prefer", "")).get("wait") or ""
-    if not (word.isascii() and word.isdigit()):
+    return min(int(word[:9]), LONGEST_WAIT_SECONDS) if word.isascii() and word.isdigit() else None
+
+
+def preferred_wait(usual: float) -> float:
+    """The same with a default; the answer says what was heeded."""
+    seconds = asked_wait()
+    if seconds is None:
         return usual
-    seconds = min(int(word[:9]), MOST_WAIT_SECONDS)
 
     @after_this_request
     def _(response: Response) -> Response:

@@ -134,6 +134,8 @@ class ResolveBody(BaseModel):
 
     note: Annotated[Note, Field(min_length=1)]
 
+#: The longest that a request waits for an outcome because its client asked for it.
+LONGEST_WAIT_SECONDS = 30
 
 #: Tasks in one page of a list, and rows in one of the table.
 MOST_LISTED = 200
@@ -246,6 +248,14 @@ class RetryManyBody(BaseModel):
             resolved=self.resolved,
             uncertain=self.uncertain,
         )
+class ShowQuery(BaseModel):
+    """`GET /api/tasks/<id>?...`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wait: Annotated[
+        int | None, Field(ge=0, le=LONGEST_WAIT_SECONDS, description="Seconds to wait for its end"), _Digits
+    ] = None
 
 
 class NoQuery(BaseModel):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
-from api import answers, batch, reading, schemas, verdicts
+from api import answers, batch, reading, schemas, verdicts, waiting
 from api.described import describe
 from ledger import queries
 from ledger.states import State
 from settings import settings
-from tasks import results, submit
+from tasks import outcome, results, submit
 from tasks.revoke import Stop, UnknownTask
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -24,12 +25,22 @@ MOST_KEYS_IN_BATCH = 50_000
 
 
 @blueprint.post("")
-@describe({202: answers.Accepted}, body=schemas.SubmitBody, headers=["Idempotency-Key"])
+@describe(
+    {200: answers.Whole, 202: answers.Accepted}, body=schemas.SubmitBody, headers=["Idempotency-Key", "Prefer"]
+)
 def create() -> Response:
-    """Accept a task. The 202 means that it is on disk."""
+    """Accept a task. The 202 means that it is on disk.
+
+    With `Prefer: wait=10` it is answered 200 with the whole task if it ends within that time.
+    """
     given = reading.json_object()
     submission = reading.checked(given, schemas.SubmitBody).submission()
     [task] = submit.submit([submission], once=reading.once(given, owner=""))
+    seconds = reading.asked_wait()
+    if seconds and _ends_within(task.task_id, seconds):
+        response = _shown(task.task_id)
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        return response
     return _accepted(jsonify(schemas.accepted(task)), [task], location=f"/api/tasks/{task.task_id}")
 
 
@@ -74,10 +85,26 @@ def index() -> Response:
 
 
 @blueprint.get("/<task_id>")
-@describe({200: answers.Whole})
+@describe({200: answers.Whole, 304: None}, query=schemas.ShowQuery, headers=["Prefer", "If-None-Match"])
 def show(task_id: str) -> Response:
-    """One task, with its result once it has succeeded."""
-    return _shown(reading.task_id(task_id))
+    """One task, with its result once it has succeeded.
+
+    With `?wait=30`, or `Prefer: wait=30`, it is answered when the task ends, or after that time. When too many wait
+    already, it is answered at once.
+    """
+    task_id = reading.task_id(task_id)
+    asked = reading.query(schemas.ShowQuery).wait
+    seconds = reading.preferred_wait(0) if asked is None else asked
+    if seconds:
+        _ends_within(task_id, seconds)
+    response = _shown(task_id)
+    response.make_conditional(request)
+    return response
+
+
+def _ends_within(task_id: str, seconds: float) -> bool:
+    with waiting.allowed(seconds) as allowed:
+        return outcome.wait(task_id, allowed, unless=waiting.leaving()) is not None
 
 
 @blueprint.get("/<task_id>/history")
@@ -116,6 +143,8 @@ def _shown(task_id: str, verdict: Stop | None = None) -> Response:
     response = jsonify(answer if verdict is None else {**answer, "verdict": verdict.verdict})
     if not schemas.is_over(row):
         response.headers["Retry-After"] = "1"
+    # Of all that is told: a task changes with its progress, its remarks and those it depends on too.
+    response.set_etag(f"{task_id}-{hashlib.sha256(response.get_data()).hexdigest()[:16]}")
     return response
 
 

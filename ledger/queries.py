@@ -195,6 +195,14 @@ def kin(task_id: str, limit: int = 100) -> Kin:
         )
 
 
+def events_after(task_id: str, seq: int) -> Sequence[Row[Any]]:
+    """What happened to a task after an event of it, oldest first."""
+    with db.reading() as connection:
+        return connection.execute(
+            select(events).where(events.c.task_id == task_id, events.c.seq > seq).order_by(events.c.seq)
+        ).all()
+
+
 @dataclass(frozen=True)
 class Page:
     rows: Sequence[Row[Any]]
