@@ -326,9 +326,19 @@ class Queue(TypedDict):
     running: int
     oldest_seconds: float | None
     workers: int
+    #: Since when none of its tasks starts; null when it is not paused.
+    paused_at: str | None
+    pause_reason: str | None
 
 
 class Queues(TypedDict):
+    items: list[Queue]
+
+
+class Pauses(TypedDict):
+    """The queues that were asked for, as they are now."""
+
+    message: str
     items: list[Queue]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from flask import Flask, Response, json, request
@@ -45,6 +45,13 @@ class Invalid(Exception):
     def __init__(self, faults: list[Fault], *, status: int = 422) -> None:
         self.faults, self.status = faults, status
         super().__init__(f"{len(faults)} fields are wrong")
+
+
+class UnknownQueue(Exception):
+    """There is no such queue; `known` are those that may be meant."""
+
+    def __init__(self, name: str, known: Collection[str]) -> None:
+        super().__init__(f"there is no queue {name!r}{_did_you_mean(name, known)}")
 
 
 class Forbidden(Exception):
@@ -154,6 +161,10 @@ def register(app: Flask) -> None:
     @app.errorhandler(NotResolvable)
     def _(error: NotResolvable) -> Response:
         return problem(409, "Nothing to resolve", str(error), kind="/problems/not-resolvable", state=error.state)
+
+    @app.errorhandler(UnknownQueue)
+    def _(error: UnknownQueue) -> Response:
+        return problem(404, "No such queue", str(error), kind="/problems/no-such-queue")
 
     @app.errorhandler(Forbidden)
     def _(error: Forbidden) -> Response:

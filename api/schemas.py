@@ -273,6 +273,14 @@ class DataQuery(BaseModel):
     after: Annotated[int, Field(ge=0, le=2**63 - 1, description="The last id of the page before"), _Digits] = 0
 
 
+class PauseBody(BaseModel):
+    """`POST /api/queues/<queue>/pause`; may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=500, description="Why, for those who wonder")] | None = None
+
+
 #: The words that clients of older interfaces know, beside our own in `state`.
 _STATUS: dict[State, answers.StatusWord] = {
     State.SCHEDULED: "pending",

@@ -95,6 +95,17 @@ tasks = Table(
     Index("ix_tasks_type_id", "task_type", "id"),
 )
 
+#: Queues that somebody paused, now or before.
+queues = Table(
+    "queues",
+    ledger,
+    Column("name", _name(32), primary_key=True),
+    #: Null when it is not paused any more.
+    Column("paused_at", _time()),
+    Column("reason", Text),
+    Column("changed_at", _time(), nullable=False),
+)
+
 #: Which task waits for which. The rows stay when the wait is over; they go with the child.
 dependencies = Table(
     "dependencies",

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, dependents, idempotency, moving, tickets
+from ledger import db, dependents, idempotency, moving, pauses, tickets
 from ledger.db import later
 from ledger.idempotency import Once
 from ledger.models import events, tasks
@@ -150,7 +150,8 @@ def _row_of(task: NewTask, state: State) -> dict[str, Any]:
 
 
 def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> Claim | None:
-    """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, or its time has run out."""
+    """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, its time has run out, or its
+    queue is paused."""
 
     def work(connection: Connection) -> Claim | None:
         won = moving.move(
@@ -170,11 +171,12 @@ def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> C
             },
             event_attempt=attempt,
             detail={"worker": worker},
-            also=or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW),
+            also=and_(or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW), pauses.is_open()),
         )
         if won:
             return _claim_of(connection, task_id, attempt)
         _expire(connection, _expired().where(tasks.c.id == task_id, tasks.c.attempt == attempt - 1))
+        pauses.give_back(connection, task_id, attempt)
         return None
 
     return db.transact(work)
@@ -226,6 +228,7 @@ def count_inversion(task_id: str, better_queues: Sequence[str]) -> bool:
             .where(
                 tasks.c.state == State.QUEUED,
                 tasks.c.queue.in_(better_queues),
+                tasks.c.queue.not_in(pauses.quiet()),
                 tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
             )
             .limit(1)

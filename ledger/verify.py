@@ -16,8 +16,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ledger import db, xa
 from ledger.db import earlier
-from ledger.models import events, marker, tasks
-from ledger.states import FINAL, MOVES, State
+from ledger.dependents import IGNORE
+from ledger.models import dependencies, events, marker, tasks
+from ledger.states import FINAL, MOVES, WAITING, State
 from ledger.xa import BranchId
 
 #: Seconds that whatever is being moved, committed or undone has before it counts as stuck.
@@ -61,6 +62,7 @@ def rules(ledger: Engine, databases: Mapping[str, Engine]) -> list[Rule]:
         Rule("moves", "every step of a task is a move that exists", _asked(ledger, moves_that_do_not_exist)),
         Rule("audit", "the last event leads to the state", _asked(ledger, rows_that_differ_from_their_events)),
         Rule("events", "every event belongs to a task", _asked(ledger, events_of_nobody)),
+        Rule("order", "no task starts before those that it depends on", _asked(ledger, started_before_others)),
         Rule("moving", "nothing that should move stands still", _asked(ledger, standing_still)),
         *(
             Rule(f"rows:{name}", f"rows in {name} and success go together", _compared(ledger, engine, name))
@@ -173,6 +175,8 @@ def standing_still(books: Connection) -> Found:
         "its lease ran out": and_(tasks.c.state == State.RUNNING, tasks.c.lease_until < late),
         "it is decided and not finished": and_(tasks.c.state == State.COMMITTING, tasks.c.updated_at < late),
         "it is stopped and not undone": and_(tasks.c.state == State.REVOKING, tasks.c.updated_at < late),
+        "it has expired": and_(tasks.c.state.in_(sorted(WAITING)), tasks.c.expires_at < late),
+        "all that it depends on has ended": and_(tasks.c.state == State.BLOCKED, ~_waits_for_some(late)),
         "its time has come": and_(tasks.c.state.in_([State.SCHEDULED, State.RETRYING]), tasks.c.due_at < late),
         "it has no ticket": and_(
             tasks.c.state == State.QUEUED, tasks.c.dispatched_at.is_(None), tasks.c.updated_at < late
@@ -181,6 +185,36 @@ def standing_still(books: Connection) -> Found:
     for words, condition in overdue.items():
         for row in books.execute(select(tasks.c.id, tasks.c.state).where(condition)):
             yield row.id, f"is {row.state} although {words}, for more than {SETTLING_SECONDS:g} s"
+
+
+def _waits_for_some(late: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether something that the task depends on has yet to end, or ended a moment ago."""
+    parent = tasks.alias()
+    is_live = or_(parent.c.state.not_in(_FINAL), parent.c.finished_at >= late)
+    tied = and_(dependencies.c.child == tasks.c.id, dependencies.c.parent == parent.c.id)
+    return exists().where(tied, is_live).correlate(tasks)
+
+
+def started_before_others(books: Connection) -> Found:
+    """A first start comes after the end of every task that it depends on. A replay is the operator's own decision."""
+    first = select(events.c.task_id, func.min(events.c.seq).label("seq")).where(events.c.event == "claimed")
+    start, end, replay = first.group_by(events.c.task_id).subquery(), events.alias(), events.alias()
+    will_do = or_(end.c.event == "finished", and_(tasks.c.on_parent_failure == IGNORE, end.c.state.in_(_FINAL)))
+    found = books.execute(
+        select(dependencies.c.child, dependencies.c.parent)
+        .join(tasks, tasks.c.id == dependencies.c.child)
+        .join(start, start.c.task_id == dependencies.c.child)
+        .where(
+            ~exists().where(end.c.task_id == dependencies.c.parent, end.c.seq < start.c.seq, will_do),
+            ~exists().where(
+                replay.c.task_id == dependencies.c.child, replay.c.seq < start.c.seq, replay.c.event == "replayed"
+            ),
+            # One that is not kept any more cannot tell.
+            exists().where(events.c.task_id == dependencies.c.parent),
+        )
+    )
+    for row in found:
+        yield row.child, f"started although {row.parent}, on which it depends, had not ended as it must"
 
 
 # --- the ledger beside a business database -------------------------------------------------------------------------

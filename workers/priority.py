@@ -47,6 +47,7 @@ from kombu.serialization import prepare_accept_content
 import celery_config
 from workers import internals
 from workers.children import Children
+from workers.pauses import Pauses
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Pull:
         self.channel_errors = consumer.channel_errors
         self.accept = prepare_accept_content(consumer.app.conf.accept_content)
         self.queues = _best_first(queues)
+        self.pauses: Pauses = consumer.controller.pauses
         #: Gave a ticket just now and had more.
         self.rich: Queue | None = None
         #: Set by Celery's event loop.
@@ -121,10 +123,13 @@ class Pull:
         return self.take(queue) if queue else None
 
     def best_queue(self) -> Queue | None:
-        """The best queue that has a ticket. The one that had more, and those below it, need no asking."""
-        above = self.queues[: self.queues.index(self.rich)] if self.rich in self.queues else self.queues
+        """The best queue that has a ticket. The one that had more, and those below it, need no asking; paused ones are
+        passed over."""
+        queues = [queue for queue in self.queues if queue.name not in self.pauses.names]
+        rich = self.rich if self.rich in queues else None
+        above = queues[: queues.index(rich)] if rich else queues
         depths = zip(above, self.depths(above), strict=False)
-        return next((queue for queue, depth in depths if depth), self.rich)
+        return next((queue for queue, depth in depths if depth), rich)
 
     def depths(self, queues: Sequence[Queue]) -> list[int]:
         """How many tickets each queue has; nothing when one was missing, until the next look."""
@@ -196,6 +201,8 @@ class PullStep(bootsteps.StartStopStep):
 
     def start(self, consumer: Any) -> None:
         internals.check(consumer)
+        # Before the first look for tickets, so that a worker that has just been started heeds the pauses too.
+        consumer.controller.pauses.look()
         declare_all(consumer.connection)
         pull = Pull(consumer, consumer.app.amqp.queues.consume_from.values())
         consumer.task_consumer = pull

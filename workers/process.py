@@ -22,6 +22,7 @@ from tasks import catalog, lifecycle, parent
 from tasks import log as task_log
 from workers import children
 from workers.drain import Drain
+from workers.pauses import LOOK_SECONDS, Pauses
 from workers.presence import Beats
 from workers.priority import PullStep
 from workers.settle import Settled
@@ -111,6 +112,7 @@ class LeanConsumer(Consumer):
         hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)  # type: ignore[attr-defined]
         hub.call_repeatedly(BEAT_SECONDS, self.controller.beats.beat)
         self.controller.beats.beat_now()
+        hub.call_repeatedly(LOOK_SECONDS, self.controller.pauses.look)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A type that only a newer door knows yet: the attempt fails, and is tried again when the wait is over. What is
@@ -139,6 +141,7 @@ class Specialised(Worker):
 
     def __init__(self, app: Celery | None = None, hostname: str | None = None, **options: Any) -> None:
         self.beats = Beats(self)
+        self.pauses = Pauses()
         super().__init__(
             app,
             self._named(hostname or ""),

@@ -305,3 +305,40 @@ def test_the_monitor_tells_and_sends(servers: object) -> None:
     assert tell.act() == 1
     monitor.publisher.close()
     assert life.task(child).dispatched_at is not None
+
+
+# --- at the door ---------------------------------------------------------------------------------------------------
+
+
+def test_the_door_takes_and_shows_dependencies(door: Any) -> None:
+    parent = life.accept()
+    said = door.post("/api/tasks", json={"task_type": "test_quick", "depends_on": [parent.upper(), parent]})
+    assert (said.status_code, said.json["state"], said.json["status"]) == (202, "blocked", "pending")
+    child = said.json["task_id"]
+    assert door.get(f"/api/tasks/{child}").json["depends_on"] == [{"task_id": parent, "state": "queued"}]
+    assert door.get(f"/api/tasks/{parent}").json["dependents"] == [{"task_id": child, "state": "blocked"}]
+    listed = door.get(f"/api/tasks?depends_on={parent}&state=blocked").json["items"]
+    assert [each["task_id"] for each in listed] == [child]
+    assert door.get(f"/api/tasks?depends_on={child}").json["items"] == []
+
+
+def test_the_door_names_a_parent_that_is_unknown(door: Any) -> None:
+    nobody = "019aa5c0-0000-7000-8000-000000000001"
+    said = door.post("/api/tasks", json={"task_type": "test_quick", "depends_on": [nobody]})
+    assert (said.status_code, said.json["errors"][0]["pointer"]) == (422, "#/depends_on")
+    assert nobody in said.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pointer"),
+    [
+        ({"depends_on": ["no id"]}, "#/depends_on/0"),
+        ({"depends_on": "no list"}, "#/depends_on"),
+        ({"depends_on": [f"019aa5c0-0000-7000-8000-{number:012}" for number in range(101)]}, "#/depends_on"),
+        ({"on_parent_failure": "panic"}, "#/on_parent_failure"),
+    ],
+)
+def test_the_door_refuses_what_is_no_list_of_tasks(door: Any, wrong: dict[str, Any], pointer: str) -> None:
+    said = door.post("/api/tasks", json={"task_type": "test_quick", **wrong})
+    assert (said.status_code, said.json["errors"][0]["pointer"]) == (422, pointer)
+    assert life.everything() == ([], [], 0)

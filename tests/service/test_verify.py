@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import uuid_utils
 from click.testing import CliRunner
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, text, update
 
-from ledger import db, transitions, verify, xa
+from ledger import db, dependents, transitions, verify, xa
 from ledger.__main__ import main
 from ledger.models import events, marker, tasks
 from ledger.states import State
@@ -176,3 +176,36 @@ def test_the_command_tells_people_and_programs() -> None:
     document = json.loads(CliRunner().invoke(main, ["verify", "--json"]).output)
     [broken_rule] = [each for each in document["rules"] if each["violations"]]
     assert (document["ok"], broken_rule["violations"][0]["task_id"]) == (False, task_id)
+
+
+LONG_AGO = text("UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE")
+
+
+def test_a_start_before_a_parents_success_is_told() -> None:
+    parent = life.accept()
+    child = life.accept(depends_on=(parent,))
+    life.put(child, state=State.QUEUED)
+    life.claim(child)
+    assert broken()["order"] == [child]
+    life.work(parent)
+    assert broken()["order"] == [child], "a success that comes later does not mend it"
+
+
+def test_a_dependent_of_which_nobody_tells_is_told() -> None:
+    parent, live = life.accept(), life.accept()
+    child = life.accept(depends_on=(parent,))
+    life.accept(depends_on=(parent, live))
+    life.work(parent)
+    assert broken() == {}
+    life.put(parent, finished_at=LONG_AGO)
+    assert broken() == {"moving": [child]}
+    dependents.tell()
+    assert broken() == {}
+
+
+def test_a_task_that_should_have_expired_is_told() -> None:
+    task_id = life.accept(expires_in_seconds=5)
+    life.put(task_id, expires_at=LONG_AGO)
+    assert broken() == {"moving": [task_id]}
+    transitions.expire()
+    assert broken() == {}

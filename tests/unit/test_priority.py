@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from kombu import Queue
 
 import celery_config
 from workers import internals, priority
+from workers.pauses import Pauses
 from workers.priority import Pull
 
 HIGH, NORMAL, LOW = celery_config.queues_of("data")
@@ -18,8 +19,10 @@ HIGH, NORMAL, LOW = celery_config.queues_of("data")
 class Books(Pull):
     """A Pull without a broker: it is told how deep the queues are, and notes of which it was asked."""
 
-    def __init__(self, depths: dict[str, int], rich: Queue | None = None) -> None:
+    def __init__(self, depths: dict[str, int], rich: Queue | None = None, paused: Collection[str] = ()) -> None:
         self.queues = [HIGH, NORMAL, LOW]
+        self.pauses = Pauses()
+        self.pauses.names = frozenset(paused)
         self.rich = rich
         self.told = depths
         self.asked: list[str] = []
@@ -49,6 +52,13 @@ def test_a_queue_that_is_no_longer_served_is_forgotten() -> None:
     books.cancel_by_queue("data.low")
     assert books.best_queue() == HIGH
     assert books.asked == ["data.high", "data.normal"]
+
+
+def test_a_paused_queue_is_neither_asked_nor_chosen() -> None:
+    books = Books({"data.high": 2, "data.low": 1}, rich=NORMAL, paused=["data.high", "data.normal"])
+    assert books.best_queue() == LOW
+    assert books.asked == ["data.low"]
+    assert Books({"data.low": 1}, rich=LOW, paused=["data.low"]).best_queue() is None
 
 
 def test_queues_come_best_first_whatever_their_order() -> None:
