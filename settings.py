@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     data_databases: SecretStr = Field(SecretStr(""), alias="DATA_DATABASES")
     broker_url: SecretStr = Field(alias="CELERY_BROKER_URL")
     result_backend: SecretStr = Field(alias="CELERY_RESULT_BACKEND")
+    #: RabbitMQ's management interface, with its login; only the operator's commands ask it.
+    rabbitmq_management_url: SecretStr = Field(SecretStr(""), alias="RABBITMQ_MANAGEMENT_URL")
 
     smtp_url: SecretStr = Field(SecretStr("smtp://localhost:25"), alias="SMTP_URL")
     mail_from: str = Field("sluice@localhost", alias="MAIL_FROM")

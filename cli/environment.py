@@ -85,6 +85,7 @@ def private(site: Site) -> dict[str, str]:
         "LEDGER_DATABASE_URL": database_servers.url(site, "ledger"),
         "DATA_DATABASE_URL": database_servers.url(site, "data"),
         "CELERY_BROKER_URL": rabbitmq.url(site),
+        "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url(site),
         "CELERY_RESULT_BACKEND": redis.url(site),
         "SMTP_URL": smtp.url(site),
         "SLUICE_STORAGE_DIR": str(site.layout.storage),
@@ -98,6 +99,8 @@ def of_processes(site: Site, overrides: Mapping[str, str]) -> dict[str, str]:
     if is_external(overrides, site.databases["archive"], site.databases):
         # It lies on a private server that is not started then.
         own.pop("DATA_DATABASES", None)
+    if is_given(overrides, "CELERY_BROKER_URL"):
+        own.pop("RABBITMQ_MANAGEMENT_URL", None)
     return own | {name: value for name, value in overrides.items() if name not in STACK_ONLY}
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 
 import click
-from sqlalchemy.exc import DBAPIError
 
-from ledger import db, fitness, schema, states, xa
+from ledger import db, fitness, schema, states
 from ledger import verify as rules_of
+from ledger.operating import COMMANDS
+from ledger.telling import json_option, refusals, tell
 from ledger.verify import Rule, Violation
 from settings import SettingsError, settings
 
@@ -32,13 +32,12 @@ def main() -> None:
 @main.command()
 def migrate() -> None:
     """Bring the ledger and the business databases to this version's schema."""
-    try:
-        schema.migrate(click.echo)
+    with refusals():
+        try:
+            schema.migrate(click.echo)
+        except schema.MigrationsBusy as error:
+            raise click.ClickException(str(error)) from None
         found = {each.name: fitness.look(each.name) for each in schema.databases()}
-    except (db.Unavailable, schema.MigrationsBusy) as error:
-        raise click.ClickException(str(error)) from None
-    except DBAPIError as error:
-        raise click.ClickException(f"the database refused: {error.orig}") from None
     for name, fit in found.items():
         for warning in fit.warnings:
             click.echo(f"{name}: {warning}", err=True)
@@ -47,23 +46,8 @@ def migrate() -> None:
         raise click.ClickException("\n".join(faults))
 
 
-@main.command("in-doubt")
-def in_doubt() -> None:
-    """List the prepared branches that wait for their decision to be carried out."""
-    try:
-        branches = [branch for name in db.data_names() for branch in xa.recover(name)]
-    except (db.Unavailable, xa.MissingPrivilege) as error:
-        raise click.ClickException(str(error)) from None
-    except DBAPIError as error:
-        raise click.ClickException(f"the database refused: {error.orig}") from None
-    for branch in branches:
-        click.echo(f"{branch.database}  task {branch.task_id}  attempt {branch.attempt}")
-    if not branches:
-        click.echo("none")
-
-
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, for programs.")
+@json_option
 def verify(as_json: bool) -> None:
     """Check what must hold of the ledger and the business databases; exit code 1 when something does not.
 
@@ -72,14 +56,10 @@ def verify(as_json: bool) -> None:
     """
     # The biggest questions are answered in one piece, after minutes.
     db.be_patient(3600)
-    try:
+    with refusals():
         rules = rules_of.rules(db.ledger(), {name: db.data(name) for name in db.data_names()})
         found = [(rule, list(islice(rules_of.violations(rule), MOST_TOLD + 1))) for rule in rules]
-    except (db.Unavailable, xa.MissingPrivilege) as error:
-        raise click.ClickException(str(error)) from None
-    except DBAPIError as error:
-        raise click.ClickException(f"the database refused: {error.orig}") from None
-    click.echo(json.dumps(_as_document(found), indent=2) if as_json else "\n".join(_as_lines(found)))
+    tell(_as_document(found), _as_lines(found), as_json=as_json)
     sys.exit(1 if any(broken for _, broken in found) else 0)
 
 
@@ -105,9 +85,18 @@ def _as_lines(found: Found) -> list[str]:
 
 
 @main.command("states")
-def show_states() -> None:
-    """Print the states and moves as a Mermaid diagram."""
-    click.echo(states.diagram())
+@json_option
+def show_states(as_json: bool) -> None:
+    """Print the states and moves as a Mermaid diagram, or as a document."""
+    moves = [
+        {"name": move.name, "leaves": sorted(move.leaves), "enters": move.enters} for move in states.MOVES.values()
+    ]
+    document = {"states": list(states.State), "final": sorted(states.FINAL), "moves": moves}
+    tell(document, [states.diagram()], as_json=as_json)
+
+
+for command in COMMANDS:
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from ledger.models import dependencies, tasks
+from ledger.states import State
 
 #: The error type of a task that is held because nobody knows whether its last step was taken.
 UNCERTAIN = "Uncertain"
@@ -60,6 +61,55 @@ class Filter:
 
 #: Fits every task.
 ANY = Filter()
+
+
+class BadFilter(Exception):
+    """A word of a filter that says nothing."""
+
+
+def parsed(words: Sequence[str]) -> Filter:
+    """`state=failed`, `error=timeout` and so on, for a replay: what failed, unless a state is given, without what
+    somebody dealt with or what may have taken effect, unless that is asked for."""
+    given: dict[str, list[str]] = {}
+    for word in words:
+        name, found, value = word.partition("=")
+        if name not in _WORDS or not (found and value):
+            raise BadFilter(f"{word!r}: expected NAME=VALUE; names are {', '.join(_WORDS)}")
+        given.setdefault(name, []).append(value)
+    if unknown := set(given.get("state", ())) - set(State):
+        raise BadFilter(f"state={unknown.pop()}: states are {', '.join(State)}")
+    return Filter(
+        states=given.get("state", [State.FAILED]),
+        task_types=given.get("task_type", ()),
+        priorities=given.get("priority", ()),
+        created_after=_moment(given.get("created_after")),
+        created_before=_moment(given.get("created_before")),
+        error=given.get("error", [None])[-1],
+        resolved=_flag("resolved", given),
+        uncertain=_flag("uncertain", given),
+    )
+
+
+_WORDS = ("state", "task_type", "priority", "created_after", "created_before", "error", "resolved", "uncertain")
+
+
+def _moment(words: Sequence[str] | None) -> datetime | None:
+    if not words:
+        return None
+    try:
+        found = datetime.fromisoformat(words[-1])
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise BadFilter(f"{words[-1]!r} is no time such as 2026-01-31T12:00:00Z")
+    return found.astimezone(UTC)
+
+
+def _flag(name: str, given: dict[str, list[str]]) -> bool:
+    word = given.get(name, ["0"])[-1]
+    if word not in ("0", "1"):
+        raise BadFilter(f"{name}={word}: expected 1 or 0")
+    return word == "1"
 
 
 def _of_error(field: str) -> ColumnElement[str]:

@@ -37,7 +37,8 @@ MOST_AT_ONCE = 1_000
 #: Failures, and whatever else ended without anybody wanting it.
 RESOLVABLE = frozenset({State.FAILED})
 
-_LEAVES = sorted(MOVES["replayed"].leaves)
+#: The states of which a replay takes tasks.
+LEAVES = sorted(MOVES["replayed"].leaves)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def replay(task_id: str, *, by: str, note: str = "") -> tuple[State, Ticket | No
         ).first()
         if row is None:
             return None
-        if row.state not in _LEAVES:
+        if row.state not in LEAVES:
             return State(row.state), None
         _replay(connection, [row], by=by, note=note)
         return State(row.state), tickets.of(row)
@@ -95,7 +96,7 @@ def count_replayable(wanted: Filter) -> int:
 
 
 def _replayable(wanted: Filter) -> list[Any]:
-    return [*wanted.conditions(), tasks.c.state.in_(_LEAVES)]
+    return [*wanted.conditions(), tasks.c.state.in_(LEAVES)]
 
 
 def _replay(connection: Connection, rows: Sequence[Any], *, by: str, note: str) -> None:

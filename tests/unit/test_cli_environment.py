@@ -24,7 +24,7 @@ def chosen(
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    names = ("mariadb", "rabbitmq", "redis", "smtp")
+    names = ("mariadb", "rabbitmq", "rabbitmq-ui", "redis", "smtp")
     return Site(Layout(tmp_path), {name: 20_000 + number for number, name in enumerate(names)}, Credentials())
 
 

@@ -25,7 +25,8 @@ from tests.recording import configure
 MAY_IMPORT: dict[str, set[str]] = {
     "settings": set(),
     "failpoints": {"settings"},
-    "ledger": {"settings", "failpoints"},
+    "broker_counts": {"settings"},
+    "ledger": {"settings", "failpoints", "broker_counts"},
     "celery_config": {"settings"},
     "tasks": {"settings", "failpoints", "ledger", "celery_config"},
     "api": {"settings", "failpoints", "ledger", "celery_config", "tasks"},
@@ -93,6 +94,11 @@ def test_no_module_imports_itself_round_a_corner() -> None:
 def test_the_ledger_knows_neither_celery_nor_http() -> None:
     for path in files("ledger"):
         assert not {room_of(module) for module in imports(tree(path))} & NOT_IN_THE_LEDGER, path
+
+
+def test_only_the_operators_commands_ask_the_broker() -> None:
+    asking = {name for name, path in MODULES.items() if "broker_counts" in set(imports(tree(path)))}
+    assert asking == {"ledger.operating"}
 
 
 def test_no_floor_maps_rows_to_objects() -> None:
