@@ -13,6 +13,7 @@ from typing import Any
 from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.leadership import Leader
+from ledger.pauses import Pause
 from ledger.presence import Worker
 from ledger.states import State
 
@@ -68,6 +69,8 @@ class Evidence:
     task: Facts
     #: The workers of the last day, those that are gone too.
     workers: tuple[Worker, ...] = ()
+    #: That of its queue.
+    pause: Pause | None = None
     broker: Broker | None = None
     line: Line | None = None
     #: Since a lost ticket of this attempt was sent again.
@@ -141,6 +144,7 @@ def _queue(found: Evidence) -> dict[str, Any]:
             "tickets_ready": UNKNOWN if broker is None or broker.ready is None else broker.ready,
             **({"fault": broker.fault} if broker is not None and broker.fault else {}),
         },
+        "paused": None if found.pause is None else {"since": f"{found.pause.since}Z", "reason": found.pause.reason},
         "tasks_ahead": None if line is None else line.ahead,
         "ahead_of_better_priority": None if line is None else line.better,
         "ahead_in_its_queue": None if line is None else line.earlier,

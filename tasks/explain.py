@@ -8,11 +8,11 @@ ticket before the line. The others are named beside it. Nothing is asked or chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ledger.branches import Sight
-from ledger.states import State
+from ledger.states import REPLAYABLE, State
 from tasks.evidence import Evidence, Facts
 
 #: Tasks that a sentence names.
@@ -36,6 +36,7 @@ class Cause(StrEnum):
     WAITS_FOR_TIME = "waits_for_time"
     WAITS_FOR_RETRY = "waits_for_retry"
     # It may start and does not.
+    QUEUE_PAUSED = "queue_paused"
     BROKER_UNREACHABLE = "broker_unreachable"
     NO_WORKER = "no_worker"
     WORKERS_CUT_OFF = "workers_cut_off"
@@ -83,7 +84,10 @@ def explain(found: Evidence) -> Explanation:
 
 
 def _finished(found: Evidence) -> Iterator[Reason]:
-    yield Reason(Cause.FINISHED, _ending(found.task), "Nothing: a task that has ended does not change any more.")
+    then = "Nothing: it stays so."
+    if found.task.state in REPLAYABLE:
+        then = f"Nothing by itself; POST /api/tasks/{found.task.task_id}/retry runs it again."
+    yield Reason(Cause.FINISHED, _ending(found.task), then)
 
 
 def _ending(task: Facts) -> str:
@@ -92,7 +96,8 @@ def _ending(task: Facts) -> str:
         case State.SUCCEEDED:
             return f"It succeeded {ago} in attempt {task.attempt}."
         case State.FAILED:
-            return f"It failed for good {ago} after {_attempts(task.attempt)}: {_error(task)}."
+            when = f"after {_counted(task.attempt, 'attempt')}" if task.attempt else "before any attempt began"
+            return f"It failed for good {ago} {when}: {_error(task)}."
         case State.REVOKED if task.attempt:
             rows = (task.undone or {}).get("rows_remaining", 0)
             return f"It was stopped, which was done {ago}; {rows} rows of it remain."
@@ -102,7 +107,7 @@ def _ending(task: Facts) -> str:
 
 def _expired(found: Evidence) -> Iterator[Reason]:
     words = f"It expired {span(found.task.in_state_seconds)} ago: it had not begun in its time."
-    yield Reason(Cause.EXPIRED, words, "Nothing: none of it is there, and it will not begin any more.")
+    yield replace(next(_finished(found)), cause=Cause.EXPIRED, sentence=words)
 
 
 # --- not yet ---------------------------------------------------------------------------------------------------------
@@ -166,6 +171,7 @@ def _monitor(found: Evidence, seconds: float, what: str) -> Iterator[Reason]:
 
 
 def _queued(found: Evidence) -> Iterator[Reason]:
+    yield from _pause(found)
     yield from _broker(found)
     yield from _workers(found)
     yield from _ticket(found)
@@ -174,6 +180,14 @@ def _queued(found: Evidence) -> Iterator[Reason]:
         yield from _monitor(found, found.task.in_state_seconds, "send its ticket")
     elif _is_lost(found):
         yield from _monitor(found, found.task.sent_seconds - 3 * MONITORS_SECONDS, "send its ticket again")
+
+
+def _pause(found: Evidence) -> Iterator[Reason]:
+    queue, pause = found.task.queue, found.pause
+    if pause is not None:
+        why = f": {pause.reason.rstrip('.')}" if pause.reason else ""
+        words = f"Its queue {queue} has been paused since {pause.since:%Y-%m-%d %H:%M:%S} UTC{why}."
+        yield Reason(Cause.QUEUE_PAUSED, words, f"It goes on after POST /api/queues/{queue}/resume.")
 
 
 def _broker(found: Evidence) -> Iterator[Reason]:
@@ -423,10 +437,6 @@ def span(seconds: float) -> str:
 
 def _counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def _attempts(number: int) -> str:
-    return _counted(number, "attempt")
 
 
 def _capital(words: str) -> str:

@@ -10,7 +10,7 @@ has left behind is gathered anew. An empty queue is looked at twice: a ticket ma
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, replace
@@ -21,11 +21,12 @@ from kombu import Connection
 from sqlalchemy import Row, Select, func, literal_column, select
 
 import celery_config
-from ledger import backlog, branches, db, leadership, presence, queries
+from ledger import backlog, branches, db, leadership, pauses, presence, queries
 from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.leadership import Leader
 from ledger.models import events, tasks
+from ledger.pauses import Pause
 from ledger.presence import Worker
 from ledger.states import State
 from settings import settings
@@ -49,10 +50,16 @@ class Surroundings:
 
     workers: tuple[Worker, ...]
     leader: Leader | None
+    #: The paused queues.
+    pauses: Mapping[str, Pause]
+
+    def better_queues(self, queue: str) -> list[str]:
+        """Those that go before a queue; of a paused one nothing starts."""
+        return [name for name in celery_config.better_queues(queue) if name not in self.pauses]
 
 
 def surroundings() -> Surroundings:
-    return Surroundings(tuple(presence.known()), leadership.leader())
+    return Surroundings(tuple(presence.known()), leadership.leader(), pauses.paused())
 
 
 def about(task_id: str) -> Evidence | None:
@@ -92,7 +99,8 @@ def _gather(row: Row[Any]) -> Evidence:
         if broker is not None:
             found = replace(
                 found,
-                line=backlog.line(row, celery_config.better_queues(facts.queue)),
+                line=backlog.line(row, around.better_queues(facts.queue)),
+                pause=around.pauses.get(facts.queue),
                 resent_seconds=resent_seconds([row]).get(row.id),
                 broker=_in_time(broker, until, _SILENT_BROKER).get(facts.queue, _SILENT),
             )
@@ -111,7 +119,7 @@ def about_some(seen: Sequence[Row[Any]]) -> list[Evidence]:
     ready = [row for row in seen if row.state == State.QUEUED]
     queues = sorted({row.queue for row in ready})
     broker = ask_broker(queues) if queues else {}
-    lines, sights = _lines(ready), _Sights()
+    lines, sights = _lines(ready, around), _Sights()
     return [
         Evidence(
             task=facts_of(row),
@@ -119,6 +127,7 @@ def about_some(seen: Sequence[Row[Any]]) -> list[Evidence]:
             leader=around.leader,
             lease_seconds=settings().lease_seconds,
             broker=broker.get(row.queue) if row.state == State.QUEUED else None,
+            pause=around.pauses.get(row.queue) if row.state == State.QUEUED else None,
             line=lines.get(row.id),
             resent_seconds=resent.get(row.id),
             databases=sights.of(row),
@@ -127,11 +136,11 @@ def about_some(seen: Sequence[Row[Any]]) -> list[Evidence]:
     ]
 
 
-def _lines(ready: Sequence[Row[Any]]) -> dict[str, Line]:
+def _lines(ready: Sequence[Row[Any]], around: Surroundings) -> dict[str, Line]:
     """Where tasks stand that stand at the head of their queues."""
     lines: dict[str, Line] = {}
     for queue in {row.queue for row in ready}:
-        better = backlog.ticketed(celery_config.better_queues(queue))
+        better = backlog.ticketed(around.better_queues(queue))
         ticketed = [row for row in ready if row.queue == queue and row.dispatched_at is not None]
         lines |= {row.id: Line(better, place) for place, row in enumerate(ticketed)}
         rest = [row for row in ready if row.queue == queue and row.dispatched_at is None]

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from api import create_app
 from cli.stack import Stack
-from ledger import leadership, presence, queries, transitions
+from ledger import leadership, pauses, presence, queries, transitions
 from ledger.states import State
 from tasks import dispatch, inquiry
 from tasks.dispatch import Publisher
@@ -68,6 +68,27 @@ def test_the_line_is_what_workers_take_first(door: FlaskClient, publisher: Publi
     assert explained(door, task_ids[1])["evidence"]["tasks_ahead"] == 5
     assert explained(door, task_ids[2])["evidence"]["tasks_ahead"] == 0
     assert evidence["broker"] == {"answers": True, "tickets_ready": 3}
+
+
+def test_who_was_sent_later_stands_behind_whatever_its_id(door: FlaskClient, publisher: Publisher) -> None:
+    presence.beat(life.said(free=0))
+    delayed, other = life.accept(delay_seconds=60), life.new()
+    send(publisher, other)
+    dispatch.dispatch(publisher, [life.release(delayed)])
+    assert delayed < other.task_id
+    assert explained(door, delayed)["evidence"]["ahead_in_its_queue"] == 1
+    assert explained(door, other.task_id)["evidence"]["ahead_in_its_queue"] == 0
+
+
+def test_a_paused_queue_is_told_and_stands_in_nobodys_way(door: FlaskClient, publisher: Publisher) -> None:
+    presence.beat(life.said(free=0))
+    urgent, task_id = send(publisher, life.new(priority="high"), life.new())
+    assert explained(door, task_id)["evidence"]["tasks_ahead"] == 1
+    pauses.pause(["data.high"], reason="for a test")
+    assert explained(door, task_id)["evidence"]["tasks_ahead"] == 0
+    told = explained(door, urgent)
+    assert (told["cause"], told["also"]) == ("queue_paused", ["in_line"])
+    assert "for a test" in told["sentence"]
 
 
 def test_a_task_that_nobody_serves_waits_for_a_worker(door: FlaskClient, publisher: Publisher) -> None:

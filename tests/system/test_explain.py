@@ -89,6 +89,16 @@ def test_what_waits_in_line_and_loses_its_ticket(service: Service, stack: Stack,
     books.all_succeeded([first, second, urgent], within=30)
 
 
+def test_what_waits_while_its_queue_is_paused(service: Service) -> None:
+    assert service.ask("POST", "/api/queues/data.low/pause", json={"reason": "for a test"}).status_code == 200
+    try:
+        task_id = service.post("linger_data", {"seconds": 0}, priority="low")
+        is_told(service, task_id, "queue_paused", "for a test")
+    finally:
+        assert service.ask("POST", "/api/queues/data.low/resume").status_code == 200
+    is_told(service, task_id, "finished", "It succeeded")
+
+
 def test_what_waits_while_rabbitmq_is_dead(service: Service, stack: Stack, books: Books) -> None:
     with every_place_taken(service, books):
         before = service.post("linger_data", {"seconds": 0})

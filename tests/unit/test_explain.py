@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 from ledger.backlog import MOST_COUNTED, Line
 from ledger.branches import Sight
 from ledger.leadership import Leader
+from ledger.pauses import Pause
 from ledger.presence import GONE_SECONDS, Presence, Worker
 from ledger.states import State
 from tasks.evidence import Broker, Evidence, Facts, told
@@ -83,6 +84,8 @@ CASES: list[tuple[Evidence, Cause, str]] = [
     (queued(line=Line(MOST_COUNTED, 0)), Cause.IN_LINE, "More than 100,000 tasks go before it"),
     (queued(line=Line(0, 0)), Cause.IN_LINE, "It is the next of data.normal; 2 of 2 places are taken."),
     (queued(line=Line(0, 0), workers=(worker(free=1),)), Cause.STARTING, "a worker is about to take it"),
+    (queued(pause=Pause(NOON, None)), Cause.QUEUE_PAUSED, "has been paused since 2026-01-01 12:00:00 UTC."),
+    (queued(pause=Pause(NOON, "the archive is full.")), Cause.QUEUE_PAUSED, "12:00:00 UTC: the archive is full."),
     (queued(broker=Broker(False, fault="ConnectionRefusedError")), Cause.BROKER_UNREACHABLE, "ConnectionRefusedError"),
     (queued(workers=()), Cause.NO_WORKER, "No worker takes tickets from data.normal: none has been heard of for a day"),
     (queued(workers=(worker(silent=12),)), Cause.NO_WORKER, "data@one was last heard of 12 s ago"),
@@ -133,6 +136,7 @@ CASES: list[tuple[Evidence, Cause, str]] = [
     ),
     (evidence(State.SUCCEEDED), Cause.FINISHED, "It succeeded 30 s ago in attempt 1."),
     (evidence(State.FAILED, attempt=4, error=ERROR), Cause.FINISHED, "after 4 attempts: ConnectionError (the other"),
+    (evidence(State.FAILED, attempt=0, error=ERROR), Cause.FINISHED, "before any attempt began: ConnectionError"),
     (evidence(State.REVOKED, undone={"rows_remaining": 0}), Cause.FINISHED, "0 rows of it remain"),
     (evidence(State.REVOKED, attempt=0), Cause.FINISHED, "before any attempt began"),
 ]
@@ -151,6 +155,7 @@ def test_every_cause_is_told_by_some_evidence() -> None:
 
 #: Evidence for everything that can keep a queued task waiting at once, and what takes each away again.
 CURES: list[tuple[Cause, dict[str, Any]]] = [
+    (Cause.QUEUE_PAUSED, {"pause": None}),
     (Cause.BROKER_UNREACHABLE, {"broker": Broker(True, ready=0)}),
     (Cause.NO_WORKER, {"workers": (worker(reaches_broker=False),)}),
     (Cause.WORKERS_CUT_OFF, {"workers": (worker(),)}),
@@ -161,7 +166,8 @@ CURES: list[tuple[Cause, dict[str, Any]]] = [
 
 
 def test_of_several_causes_the_one_to_be_cured_first_is_told() -> None:
-    found = queued(workers=(), broker=Broker(False, fault="TimeoutError"), resent_seconds=5.0)
+    pause = Pause(NOON, None)
+    found = queued(pause=pause, workers=(), broker=Broker(False, fault="TimeoutError"), resent_seconds=5.0)
     for cause, cure in CURES:
         assert explain(found).cause is cause
         found = replace(found, **cure)
@@ -194,6 +200,7 @@ _EVIDENCE = some.builds(
     some.sampled_from(State),
     workers=some.lists(_WORKER, max_size=2).map(tuple),
     broker=some.none() | some.builds(Broker, some.booleans(), some.integers(0, 2)),
+    pause=some.none() | some.just(Pause(NOON, "why")),
     line=some.none() | some.builds(Line, some.integers(0, 2), some.integers(0, 2)),
     leader=some.none() | some.just(LEADER),
     parents=some.dictionaries(some.sampled_from("ab"), some.none() | some.sampled_from(State)),
