@@ -70,6 +70,11 @@ def test_a_silent_attempt_and_an_overdue_task_are_explained() -> None:
     assert (said(silent), said(overdue)) == (["worker_lost"], ["monitor_missing"])
 
 
+def test_two_monitors_with_the_same_remark_write_one() -> None:
+    wait = Wait(life.accept(), State.QUEUED, 0, "no_worker")
+    assert [explain(wait, "No worker is there.") for _ in range(2)] == [True, False]
+
+
 def test_a_task_that_has_moved_gets_no_remark() -> None:
     task_id = life.accept()
     life.claim(task_id)
