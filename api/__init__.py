@@ -8,6 +8,7 @@ import uuid
 from flask import Flask, Response, request
 
 from api import (
+    auth,
     browsers,
     dataset,
     docs,
@@ -47,6 +48,7 @@ def create_app() -> Flask:
     errors.register(app)
     for room in (dataset, tasks, streams, failures, explain, queues, workers, files, health, metrics, docs):
         app.register_blueprint(room.blueprint)
+    auth.guard(app)
     return app
 
 
@@ -59,5 +61,6 @@ def _name_request() -> None:
 def _finish(response: Response) -> Response:
     response.headers["X-Request-ID"] = log.request_id.get() or ""
     response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -35,6 +35,7 @@ class Problem(TypedDict):
     request_id: str | None
     error: str
     errors: NotRequired[list[Fault]]
+    missing_scope: NotRequired[str]
 
 
 class Links(TypedDict):

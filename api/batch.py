@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from api import schemas
 from api.answers import Fault
 from api.errors import Invalid, faults_in, faults_of
+from ledger.callers import Caller
 from ledger.transitions import NewTask
 from tasks import submit
 from tasks.catalog import UnknownTaskType
@@ -18,13 +19,13 @@ from tasks.submit import BadParameters
 MOST_FAULTS = 100
 
 
-def checked(body: schemas.BatchBody) -> list[NewTask]:
+def checked(body: schemas.BatchBody, *, caller: Caller) -> list[NewTask]:
     """The tasks that would be written down. Raises Invalid with the faults of all of them, up to a bound."""
     found: list[NewTask] = []
     faults: list[Fault] = []
     for number, given in enumerate(body.tasks):
         try:
-            found.append(_checked(given))
+            found.append(_checked(given, caller=caller))
         except ValidationError as error:
             faults += faults_of(error, schemas.SubmitBody, f"#/tasks/{number}")
         except (UnknownTaskType, BadParameters) as error:
@@ -36,5 +37,5 @@ def checked(body: schemas.BatchBody) -> list[NewTask]:
     return found
 
 
-def _checked(given: dict[str, Any]) -> NewTask:
-    return submit.check(schemas.SubmitBody.model_validate(given).submission())
+def _checked(given: dict[str, Any], *, caller: Caller) -> NewTask:
+    return submit.check(schemas.SubmitBody.model_validate(given).submission(), caller=caller)

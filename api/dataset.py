@@ -10,10 +10,11 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, browsers, reading, schemas, verdicts, waiting
+from api import answers, auth, browsers, reading, schemas, verdicts, waiting
 from api.described import describe
 from api.errors import BadRequest, problem
 from ledger import queries
+from ledger.callers import Scope
 from ledger.states import State
 from tasks import outcome, submit
 from tasks.revoke import UnknownTask
@@ -32,6 +33,7 @@ _BY_GET = frozenset({403, 405})
 
 @blueprint.get("/")
 @describe({200: answers.Index}, needs_ledger=False)
+@auth.public
 def index() -> Response:
     """Who is here, and where to go."""
     return jsonify(
@@ -64,6 +66,7 @@ def index() -> Response:
 @blueprint.route("/insert", methods=["GET", "POST"])
 @blueprint.route("/insert/<num>", methods=["GET", "POST"])
 @describe({202: answers.InsertStarted}, faults=_BY_GET | {422}, deprecated=["GET"])
+@auth.needs(Scope.WRITE)
 def insert(num: str | None = None) -> Response:
     """Insert random rows in the background, all or none."""
     browsers.refuse_unless_meant()
@@ -86,6 +89,7 @@ def insert(num: str | None = None) -> Response:
 @describe(
     {200: answers.Inserted, 202: answers.InsertStarted}, faults=_BY_GET | {409, 422}, deprecated=["GET", "POST"]
 )
+@auth.needs(Scope.WRITE)
 def dpd_insert(num: str | None = None) -> Response:
     """Insert random rows and wait for it. Deprecated: a request should not last as long as its work."""
     browsers.refuse_unless_meant()
@@ -99,7 +103,7 @@ def dpd_insert(num: str | None = None) -> Response:
 
 def _submit_insert(num: str | None) -> str:
     parameters = {} if num is None else {"rows": _rows(num)}
-    [task] = submit.submit([Submission("bulk_insert", parameters)])
+    [task] = submit.submit([Submission("bulk_insert", parameters)], caller=auth.caller())
     return task.task_id
 
 
@@ -114,7 +118,7 @@ def _rows(num: str) -> int:
 
 def _insert_outcome(task_id: str) -> Response:
     with waiting.allowed(INSERT_SECONDS) as seconds:
-        row = outcome.wait(task_id, seconds, unless=waiting.leaving())
+        row = outcome.wait(task_id, seconds, caller=auth.caller(), unless=waiting.leaving())
     if row is None:
         return _still_running(task_id, "The insert is still running; ask for its status.")
     if row.state != State.SUCCEEDED:
@@ -132,6 +136,7 @@ def _insert_outcome(task_id: str) -> Response:
     faults=_BY_GET | {409},
     deprecated=["GET"],
 )
+@auth.needs(Scope.STOP)
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
     browsers.refuse_unless_meant()
@@ -141,9 +146,10 @@ def stop(task_id: str) -> Response:
 
 @blueprint.get("/status/<task_id>")
 @describe({200: answers.Status})
+@auth.needs(Scope.READ)
 def status(task_id: str) -> Response:
     """A task's state in a word."""
-    row = queries.task(reading.task_id(task_id))
+    row = queries.task(reading.task_id(task_id), caller=auth.caller())
     if row is None:
         raise UnknownTask(task_id)
     state = State(row.state)
@@ -152,13 +158,14 @@ def status(task_id: str) -> Response:
 
 @blueprint.route("/delete_all", methods=["GET", "DELETE"])
 @describe({200: answers.Deleted, 202: answers.InsertStarted}, faults=_BY_GET | {409}, deprecated=["GET"])
+@auth.needs(Scope.ADMIN)
 def delete_all() -> Response:
     """Empty the table, all or nothing."""
     browsers.refuse_unless_meant()
     [task] = submit.submit(
-        [Submission("truncate_table", {"table": "data"}, priority="high", max_retries=0)]
+        [Submission("truncate_table", {"table": "data"}, priority="high", max_retries=0)], caller=auth.caller()
     )
-    row = outcome.wait(task.task_id, DELETE_SECONDS)
+    row = outcome.wait(task.task_id, DELETE_SECONDS, caller=auth.caller())
     if row is None:
         return _still_running(task.task_id, "The rows are still being deleted; ask for its status.")
     if row.state != State.SUCCEEDED:
@@ -171,6 +178,7 @@ def delete_all() -> Response:
 
 @blueprint.get("/get_data")
 @describe({200: answers.DataPage}, query=schemas.DataQuery)
+@auth.needs(Scope.READ)
 def get_data() -> Response:
     """Rows of the table by id, a page at a time: `?limit=` and `?after=<id>`."""
     asked = reading.query(schemas.DataQuery)
@@ -183,6 +191,7 @@ def get_data() -> Response:
 
 @blueprint.get("/get_data/count")
 @describe({200: answers.Count})
+@auth.needs(Scope.READ)
 def get_data_count() -> Response:
     """How many rows the table has."""
     return jsonify({"success": True, "count": dataset.count()})

@@ -7,7 +7,7 @@ from importlib.resources import files
 from flask import Blueprint, Response, current_app, json, send_from_directory
 from werkzeug.exceptions import NotFound
 
-from api import answers, openapi
+from api import answers, auth, openapi
 from api.described import Media, describe
 
 blueprint = Blueprint("docs", __name__)
@@ -33,6 +33,7 @@ POLICY = (
 
 @blueprint.get("/openapi.json")
 @describe({200: answers.Document}, needs_ledger=False)
+@auth.public
 def document() -> Response:
     """What this service takes and answers, as OpenAPI 3.1."""
     made = current_app.extensions.get("openapi")
@@ -43,6 +44,7 @@ def document() -> Response:
 
 @blueprint.get("/docs")
 @describe({200: Media("text/html")}, needs_ledger=False)
+@auth.public
 def page() -> Response:
     """Read this document, and try it out."""
     response = send_from_directory(_OURS, "docs.html")
@@ -52,6 +54,7 @@ def page() -> Response:
 
 @blueprint.get("/docs/<page_file>")
 @describe({200: Media("*/*")}, needs_ledger=False)
+@auth.public
 def page_file(page_file: str) -> Response:
     """A script, style or picture of that page."""
     folder = _FILES.get(page_file)

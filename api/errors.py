@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api.answers import Fault
+from api.auth import MissingScope, TooManyFailures, Unauthorized
 from api.strict_json import BadJson
 from ledger import db
 from ledger.dependents import Circle, UnknownParents
@@ -23,7 +24,7 @@ from tasks.catalog import UnknownTaskType
 from tasks.replay import NotReplayable, NotResolvable
 from tasks.revoke import UnknownTask
 from tasks.storage import MissingFile, NotAFile, TooLarge
-from tasks.submit import BadParameters
+from tasks.submit import BadParameters, NotForYou
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,27 @@ def register(app: Flask) -> None:
     @app.errorhandler(UnknownQueue)
     def _(error: UnknownQueue) -> Response:
         return problem(404, "No such queue", str(error), kind="/problems/no-such-queue")
+
+    @app.errorhandler(Unauthorized)
+    def _(error: Unauthorized) -> Response:
+        answer = problem(401, "Unauthorized", str(error), kind="/problems/unauthorized")
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="sluice"'
+        return answer
+
+    @app.errorhandler(MissingScope)
+    @app.errorhandler(NotForYou)
+    def _(error: MissingScope | NotForYou) -> Response:
+        answer = problem(403, "Forbidden", str(error), kind="/problems/missing-scope", missing_scope=error.scope)
+        answer.headers["WWW-Authenticate"] = (
+            f'Bearer realm="sluice", error="insufficient_scope", scope="{error.scope}"'
+        )
+        return answer
+
+    @app.errorhandler(TooManyFailures)
+    def _(error: TooManyFailures) -> Response:
+        answer = problem(429, "Too many wrong keys", str(error), kind="/problems/too-many-wrong-keys")
+        answer.headers["Retry-After"] = "60"
+        return answer
 
     @app.errorhandler(Forbidden)
     def _(error: Forbidden) -> Response:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, reading, schemas
+from api import answers, auth, reading, schemas
 from api.described import describe
 from ledger import queries
+from ledger.callers import Scope
 from ledger.replay import count_replayable
 from ledger.states import State
 from tasks import replay
@@ -17,11 +18,12 @@ blueprint = Blueprint("failures", __name__, url_prefix="/api/tasks")
 
 @blueprint.post("/<task_id>/retry")
 @describe({202: answers.Retried}, body=schemas.RetryBody, faults=[409])
+@auth.needs(Scope.WRITE)
 def retry(task_id: str) -> tuple[Response, int, dict[str, str]]:
     """Queue a task that failed, was stopped or expired again: same id, next attempt, retries counted anew."""
     task_id = reading.task_id(task_id)
     note = reading.body(schemas.RetryBody).note
-    ticket = replay.one(task_id, by="POST /api/tasks/<id>/retry", note=note)
+    ticket = replay.one(task_id, by="POST /api/tasks/<id>/retry", note=note, caller=auth.caller())
     answer: answers.Retried = {
         "task_id": task_id,
         "state": State.QUEUED,
@@ -35,6 +37,7 @@ def retry(task_id: str) -> tuple[Response, int, dict[str, str]]:
 
 @blueprint.post("/retry")
 @describe({200: answers.RetriedMany}, body=schemas.RetryManyBody)
+@auth.needs(Scope.WRITE)
 def retry_many() -> Response:
     """Queue the tasks that fit again, at most 1,000 with one call; `more` says whether to call again.
 
@@ -45,9 +48,9 @@ def retry_many() -> Response:
     wanted = asked.wanted()
     answer: answers.RetriedMany
     if asked.dry_run:
-        answer = {"dry_run": True, "matching": count_replayable(wanted)}
+        answer = {"dry_run": True, "matching": count_replayable(wanted, caller=auth.caller())}
     else:
-        done = replay.many(wanted, by="POST /api/tasks/retry", note=asked.note)
+        done = replay.many(wanted, by="POST /api/tasks/retry", note=asked.note, caller=auth.caller())
         answer = {
             "dry_run": False,
             "replayed": len(done.tickets),
@@ -59,11 +62,13 @@ def retry_many() -> Response:
 
 @blueprint.post("/<task_id>/resolve")
 @describe({200: answers.Summary}, body=schemas.ResolveBody, faults=[409])
+@auth.needs(Scope.WRITE)
 def resolve(task_id: str) -> Response:
     """Note that a failed task has been dealt with. It stays failed, and its replay forgets the note."""
     task_id = reading.task_id(task_id)
-    replay.resolve(task_id, by="POST /api/tasks/<id>/resolve", note=reading.body(schemas.ResolveBody).note)
-    row = queries.task(task_id)
+    note, caller = reading.body(schemas.ResolveBody).note, auth.caller()
+    replay.resolve(task_id, by="POST /api/tasks/<id>/resolve", note=note, caller=caller)
+    row = queries.task(task_id, caller=caller)
     if row is None:
         raise UnknownTask(task_id)
     return jsonify(schemas.summary(row))

@@ -7,9 +7,10 @@ from typing import BinaryIO
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
-from api import answers
+from api import answers, auth
 from api.described import Media, describe
 from api.errors import BadRequest
+from ledger.callers import Scope
 from settings import settings
 from tasks import storage
 
@@ -28,6 +29,7 @@ _ANY_FILE = Media("application/octet-stream")
 
 @blueprint.post("")
 @describe({201: answers.Uploaded}, body=_FORM, faults=(400, 413, 422), needs_ledger=False)
+@auth.needs(Scope.WRITE)
 def upload() -> Response:
     """Store a file: multipart form data with a field `file`, whose file name becomes its name."""
     limit = settings().upload_bytes
@@ -49,6 +51,7 @@ def upload() -> Response:
 
 @blueprint.get("")
 @describe({200: answers.Files}, needs_ledger=False)
+@auth.needs(Scope.READ)
 def index() -> Response:
     """What can be worked on, and what was made."""
     return jsonify({"items": storage.list_inputs(), "outputs": storage.list_outputs()})
@@ -56,6 +59,7 @@ def index() -> Response:
 
 @blueprint.get("/<name>")
 @describe({200: _ANY_FILE}, faults=(422,), needs_ledger=False)
+@auth.needs(Scope.READ)
 def download(name: str) -> Response:
     """An uploaded file."""
     return _sent(name, storage.open_input)
@@ -63,6 +67,7 @@ def download(name: str) -> Response:
 
 @blueprint.get("/out/<name>")
 @describe({200: _ANY_FILE}, faults=(422,), needs_ledger=False)
+@auth.needs(Scope.READ)
 def download_output(name: str) -> Response:
     """A file that a task made; its name is in the task's result."""
     return _sent(name, storage.open_output)

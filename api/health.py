@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, jsonify
 from sqlalchemy.exc import DBAPIError
 
-from api import answers
+from api import answers, auth
 from api.described import describe
 from ledger import db, fitness, queries, schema, xa
+from ledger.callers import EVERYBODY
 from settings import settings
 from tasks import results
 
@@ -31,6 +32,7 @@ _AMQP_HELLO = b"AMQP\x00\x00\x09\x01"
 @blueprint.get("/livez")
 @blueprint.get("/healthz")
 @describe({200: answers.Alive}, needs_ledger=False)
+@auth.public
 def livez() -> Response:
     """This process answers."""
     return _uncached(jsonify({"status": "pass"}))
@@ -38,6 +40,7 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 @describe({200: answers.Ready, 503: answers.Ready}, needs_ledger=False)
+@auth.public
 def readyz() -> Response:
     """Tasks can be accepted (the ledger is there and up to date); what else is missing is a warning."""
     asked = {name: _probes.submit(_check, probe) for name, probe in _PROBES.items()}
@@ -78,7 +81,7 @@ _fit: set[str] = set()
 def _ledger() -> str | None:
     faults = _faults(schema.LEDGER)
     if not faults:
-        queries.state("none")
+        queries.state("none", caller=EVERYBODY)
     return "; ".join(faults) or None
 
 

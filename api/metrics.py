@@ -9,8 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 import celery_config
+from api import auth
 from api.described import Media, describe
 from ledger import backlog, leadership, presence, queries
+from ledger.callers import EVERYBODY, Scope
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -20,7 +22,7 @@ class LedgerCollector:
 
     def collect(self) -> Iterator[Metric]:
         states = GaugeMetricFamily("sluice_tasks", "Tasks by state", labels=["state"])
-        for state, number in queries.counts().items():
+        for state, number in queries.counts(caller=EVERYBODY).items():
             states.add_metric([state], number)
         yield states
         ended = CounterMetricFamily("sluice_tasks_ended", "Ends of tasks, also of those purged since", labels=["state"])
@@ -84,6 +86,7 @@ _TOTALS = {
 
 @blueprint.get("/metrics")
 @describe({200: Media("text/plain")})
+@auth.needs(Scope.METRICS)
 def metrics() -> Response:
     """Everything, in Prometheus's text format."""
     registry = CollectorRegistry()

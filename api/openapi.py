@@ -20,7 +20,7 @@ from flask import Flask
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from werkzeug.routing import Rule
 
-from api import answers, described, reading, schemas
+from api import answers, auth, described, reading, schemas
 from api.described import PATH_PARAMETERS, REQUEST_HEADERS, Described, Media
 from tasks import catalog
 
@@ -41,6 +41,8 @@ _ANSWER_HEADERS: dict[int | str, dict[str, str]] = {
         "Retry-After": "Seconds to wait before looking",
         "Idempotency-Replayed": "`true` when the key was used before, and this is what was accepted then",
     },
+    401: {"WWW-Authenticate": "How to show a key"},
+    429: {"Retry-After": "Seconds after which to try again"},
     503: {"Retry-After": "Seconds after which to try again"},
 }
 
@@ -48,6 +50,12 @@ _ANSWER_HEADERS: dict[int | str, dict[str, str]] = {
 _LINKS: Document = {
     name: {"operationId": f"tasks.{name}", "parameters": {"task_id": "$response.body#/task_id"}}
     for name in ("show", "history", "stop")
+}
+
+#: One of them is enough.
+_SECURITY_SCHEMES: Document = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
 }
 
 _TAGS = {
@@ -122,7 +130,7 @@ def document(app: Flask) -> Document:
         "servers": [{"url": "/"}],
         "tags": tags,
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": forms.definitions},
+        "components": {"schemas": forms.definitions, "securitySchemes": _SECURITY_SCHEMES},
     }
 
 
@@ -142,6 +150,8 @@ def _operation(operation: Operation, name: str, forms: Schemas) -> Document:
         told["description"] = more.strip()
     if operation.method in said.deprecated:
         told["deprecated"] = True
+    scope = auth.scope_of(operation.view)
+    told["security"] = [{name: [scope.value]} for name in _SECURITY_SCHEMES] if scope else []
     if parameters := [*_path(operation), *_query(said, forms), *_headers(said)]:
         told["parameters"] = parameters
     if said.body is not None and operation.method != "GET":
@@ -221,6 +231,14 @@ def _faults(operation: Operation) -> set[int]:
     """The statuses of failure: those it names, and those that follow from what it takes."""
     said = operation.said
     found = set(said.faults)
+    if auth.scope_of(operation.view) is not None:
+        # The key is looked up in the ledger, whatever else the route needs.
+        found |= {
+            HTTPStatus.UNAUTHORIZED,
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.TOO_MANY_REQUESTS,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        }
     if operation.parts:
         found.add(HTTPStatus.NOT_FOUND)
     if operation.method != "GET":

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, jsonify
 
 import celery_config
-from api import answers, reading, schemas
+from api import answers, auth, reading, schemas
 from api.described import describe
 from api.errors import UnknownQueue
 from ledger import backlog, pauses, presence
+from ledger.callers import Scope
 
 blueprint = Blueprint("queues", __name__, url_prefix="/api/queues")
 
 
 @blueprint.get("")
 @describe({200: answers.Queues}, query=schemas.NoQuery)
+@auth.needs(Scope.READ)
 def index() -> Response:
     """Every queue, those of one kind of worker together, best first."""
     reading.query(schemas.NoQuery)
@@ -25,6 +27,7 @@ def index() -> Response:
 
 @blueprint.post("/<queue>/pause")
 @describe({200: answers.Pauses}, body=schemas.PauseBody, faults=[404])
+@auth.needs(Scope.ADMIN)
 def pause(queue: str) -> Response:
     """Let none of a queue's tasks start. Those that run go on, and so do other queues; a pause outlives any restart."""
     names = _named(queue)
@@ -34,6 +37,7 @@ def pause(queue: str) -> Response:
 
 @blueprint.post("/<queue>/resume")
 @describe({200: answers.Pauses}, faults=[404])
+@auth.needs(Scope.ADMIN)
 def resume(queue: str) -> Response:
     """Let a queue's tasks start again."""
     names = _named(queue)

@@ -13,10 +13,11 @@ from typing import Any
 
 from flask import Blueprint, Response, json, request
 
-from api import reading, schemas, waiting
+from api import auth, reading, schemas, waiting
 from api.described import Media, describe
 from api.errors import BadRequest, problem
 from ledger import db, queries
+from ledger.callers import Caller, Scope
 from ledger.states import FINAL
 from tasks.revoke import UnknownTask
 
@@ -33,21 +34,22 @@ _RETRY_MILLISECONDS = 3_000
 
 @blueprint.get("/<task_id>/events")
 @describe({200: Media("text/event-stream"), 204: None}, headers=["Last-Event-ID"], faults=[400])
+@auth.needs(Scope.READ)
 def stream(task_id: str) -> Response:
     """Follow a task while it goes on, as Server-Sent Events.
 
     Frames are `event: task.<state>` with the id of the ledger's event, `event: progress`, and at last `event: end`.
     Connecting again after that is answered with 204. When too many follow already, the answer is 503.
     """
-    task_id, seen = reading.task_id(task_id), _last_seen()
-    state = queries.state(task_id)
+    task_id, seen, caller = reading.task_id(task_id), _last_seen(), auth.caller()
+    state = queries.state(task_id, caller=caller)
     if state is None:
         raise UnknownTask(task_id)
-    if seen and state in FINAL and not queries.events_after(task_id, seen):
+    if seen and state in FINAL and not queries.events_after(task_id, seen, caller=caller):
         return Response(status=204)
     if not waiting.streams.take():
         return problem(503, "Too many streams", "too many clients follow tasks here already; ask for the task instead")
-    response = Response(_frames(task_id, seen, waiting.leaving()), content_type="text/event-stream")
+    response = Response(_frames(task_id, seen, caller, waiting.leaving()), content_type="text/event-stream")
     # Not in the generator: one that was never begun does not reach its `finally`.
     response.call_on_close(waiting.streams.give_back)
     response.headers["Cache-Control"] = "no-cache, no-transform"
@@ -62,13 +64,14 @@ def _last_seen() -> int:
     return int(word)
 
 
-def _frames(task_id: str, seen: int, is_leaving: Callable[[], bool]) -> Iterator[str]:
+def _frames(task_id: str, seen: int, caller: Caller, is_leaving: Callable[[], bool]) -> Iterator[str]:
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     progress, told_at = None, time.monotonic()
     while not is_leaving():
         try:
             # The row first: what happened before it was read is among the events that are read after it.
-            row, events = queries.task(task_id), queries.events_after(task_id, seen)
+            row = queries.task(task_id, caller=caller)
+            events = queries.events_after(task_id, seen, caller=caller)
         except db.Unavailable:
             return  # the client comes back, and goes on where it was
         frames = [_frame(f"task.{each.state}", *schemas.history([each]), seq=each.seq) for each in events]

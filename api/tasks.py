@@ -9,9 +9,10 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
-from api import answers, batch, reading, schemas, verdicts, waiting
+from api import answers, auth, batch, reading, schemas, verdicts, waiting
 from api.described import describe
 from ledger import queries
+from ledger.callers import Scope
 from ledger.states import State
 from settings import settings
 from tasks import outcome, results, submit
@@ -28,6 +29,7 @@ MOST_KEYS_IN_BATCH = 50_000
 @describe(
     {200: answers.Whole, 202: answers.Accepted}, body=schemas.SubmitBody, headers=["Idempotency-Key", "Prefer"]
 )
+@auth.needs(Scope.WRITE)
 def create() -> Response:
     """Accept a task. The 202 means that it is on disk.
 
@@ -35,7 +37,8 @@ def create() -> Response:
     """
     given = reading.json_object()
     submission = reading.checked(given, schemas.SubmitBody).submission()
-    [task] = submit.submit([submission], once=reading.once(given, owner=""))
+    caller = auth.caller()
+    [task] = submit.submit([submission], caller=caller, once=reading.once(given, owner=caller.owner))
     seconds = reading.asked_wait()
     if seconds and _ends_within(task.task_id, seconds):
         response = _shown(task.task_id)
@@ -46,14 +49,16 @@ def create() -> Response:
 
 @blueprint.post("/batch")
 @describe({202: answers.AcceptedBatch}, body=schemas.BatchBody, headers=["Idempotency-Key"])
+@auth.needs(Scope.WRITE)
 def create_many() -> Response:
     """Accept up to 1,000 tasks, all or none.
 
     A fault is told with its place, such as `#/tasks/17/parameters/to`. The body may be larger here than elsewhere.
     """
     given = reading.json_object(most_bytes=settings().batch_bytes, most_keys=MOST_KEYS_IN_BATCH)
-    new = batch.checked(reading.checked(given, schemas.BatchBody))
-    accepted = submit.accept(new, once=reading.once(given, owner=""))
+    caller = auth.caller()
+    new = batch.checked(reading.checked(given, schemas.BatchBody), caller=caller)
+    accepted = submit.accept(new, caller=caller, once=reading.once(given, owner=caller.owner))
     return _accepted(jsonify(schemas.accepted_batch(accepted)), accepted, location="/api/tasks")
 
 
@@ -68,16 +73,17 @@ def _accepted(response: Response, accepted: Sequence[submit.Accepted], *, locati
 
 @blueprint.get("")
 @describe({200: answers.Page}, query=schemas.ListQuery)
+@auth.needs(Scope.READ)
 def index() -> Response:
     """Tasks, newest first, a page at a time."""
     asked = reading.query(schemas.ListQuery)
-    page = queries.page(asked.wanted(), cursor=asked.cursor, limit=asked.limit)
+    page = queries.page(asked.wanted(), cursor=asked.cursor, limit=asked.limit, caller=auth.caller())
     answer: answers.Page = {
         "items": [schemas.summary(row) for row in page.rows],
         "next_cursor": page.next_cursor,
     }
     if asked.with_counts:
-        answer["counts"] = queries.counts()
+        answer["counts"] = queries.counts(caller=auth.caller())
     response = jsonify(answer)
     if page.next_cursor:
         response.headers["Link"] = _next(page.next_cursor)
@@ -86,6 +92,7 @@ def index() -> Response:
 
 @blueprint.get("/<task_id>")
 @describe({200: answers.Whole, 304: None}, query=schemas.ShowQuery, headers=["Prefer", "If-None-Match"])
+@auth.needs(Scope.READ)
 def show(task_id: str) -> Response:
     """One task, with its result once it has succeeded.
 
@@ -104,15 +111,16 @@ def show(task_id: str) -> Response:
 
 def _ends_within(task_id: str, seconds: float) -> bool:
     with waiting.allowed(seconds) as allowed:
-        return outcome.wait(task_id, allowed, unless=waiting.leaving()) is not None
+        return outcome.wait(task_id, allowed, caller=auth.caller(), unless=waiting.leaving()) is not None
 
 
 @blueprint.get("/<task_id>/history")
 @describe({200: answers.History})
+@auth.needs(Scope.READ)
 def history(task_id: str) -> Response:
     """Everything that happened to a task."""
     task_id = reading.task_id(task_id)
-    events = list(queries.history(task_id))
+    events = list(queries.history(task_id, caller=auth.caller()))
     if not events:
         raise UnknownTask(task_id)
     return jsonify({"task_id": task_id, "items": schemas.history(events)})
@@ -120,6 +128,7 @@ def history(task_id: str) -> Response:
 
 @blueprint.patch("/<task_id>")
 @describe({200: answers.Changed}, body=schemas.PatchBody, headers=["Prefer"], faults=[409])
+@auth.needs(Scope.STOP)
 def change(task_id: str) -> Response:
     """`{"status": "canceled"}` takes a task back."""
     task_id = reading.task_id(task_id)
@@ -130,16 +139,18 @@ def change(task_id: str) -> Response:
 
 @blueprint.post("/<task_id>/stop")
 @describe({200: answers.Stopped, 202: answers.Stopped}, headers=["Prefer"], faults=[409])
+@auth.needs(Scope.STOP)
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
     return verdicts.answer(verdicts.stop(reading.task_id(task_id), by="POST /api/tasks/<id>/stop"))
 
 
 def _shown(task_id: str, verdict: Stop | None = None) -> Response:
-    row = queries.task(task_id)
+    row = queries.task(task_id, caller=auth.caller())
     if row is None:
         raise UnknownTask(task_id)
-    answer = schemas.whole(row, _result(row), list(queries.history(task_id)), queries.kin(task_id))
+    events = list(queries.history(task_id, caller=auth.caller()))
+    answer = schemas.whole(row, _result(row), events, queries.kin(task_id, caller=auth.caller()))
     response = jsonify(answer if verdict is None else {**answer, "verdict": verdict.verdict})
     if not schemas.is_over(row):
         response.headers["Retry-After"] = "1"

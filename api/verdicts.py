@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from api import reading, schemas, waiting
+from api import auth, reading, schemas, waiting
 from api.errors import problem
 from tasks import revoke
 from tasks.revoke import Stop, Verdict
@@ -24,7 +24,7 @@ def stop(task_id: str, *, by: str) -> Stop:
     """Take a task back, and wait for the undoing as long as the client prefers."""
     usual = revoke.WAIT_SECONDS
     with waiting.allowed(reading.preferred_wait(usual), otherwise=usual) as seconds:
-        return revoke.stop(task_id, by=by, wait_seconds=seconds)
+        return revoke.stop(task_id, by=by, wait_seconds=seconds, caller=auth.caller())
 
 
 def answer(stop: Stop, **more: Any) -> Response:

@@ -6,9 +6,10 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, reading, schemas
+from api import answers, auth, reading, schemas
 from api.described import describe
 from ledger import backlog, presence
+from ledger.callers import Scope
 from ledger.presence import Worker
 
 blueprint = Blueprint("workers", __name__, url_prefix="/api/workers")
@@ -16,11 +17,12 @@ blueprint = Blueprint("workers", __name__, url_prefix="/api/workers")
 
 @blueprint.get("")
 @describe({200: answers.Workers}, query=schemas.NoQuery)
+@auth.needs(Scope.READ)
 def index() -> Response:
     """The workers that were heard of within the last seconds."""
     reading.query(schemas.NoQuery)
     held: dict[str, list[answers.Held]] = {}
-    for row in backlog.held():
+    for row in backlog.held(caller=auth.caller()):
         held.setdefault(row.worker, []).append(_task(row))
     return jsonify({"items": [_worker(each, held.get(each.said.name, [])) for each in presence.here()]})
 

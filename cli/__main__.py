@@ -129,6 +129,19 @@ def env(state: Path | None) -> None:
     click.echo(environment.exports(open_stack(state).environment()))
 
 
+@sluice.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False
+)
+@on_stack
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def keys(state: Path | None, arguments: tuple[str, ...]) -> None:
+    """Make, list and revoke API keys: `keys create --help` and the like."""
+    done = open_stack(state).ledger_command("keys", *(arguments or ("--help",)))
+    click.echo(done.stdout, nl=False)
+    click.echo(done.stderr, nl=False, err=True)
+    sys.exit(done.returncode)
+
+
 def open_stack(state: Path | None, output: Output | None = None) -> Stack:
     """The stack of a folder, with what the operator chose by `.env` and by the real environment."""
     overrides = environment.chosen(
@@ -162,6 +175,7 @@ def show_addresses(stack: Stack, output: Output) -> None:
     output.title("Where things are")
     rows = [
         ("API", url, "endpoints: README.md"),
+        *([("API key", found["SLUICE_API_KEY"], "shown this once")] if stack.key_is_new else []),
         ("Flower", environment.without_password(found["FLOWER_URL"]), f"{credentials.USER} / {kept.flower}"),
     ]
     if "RABBITMQ_URL" in found:
@@ -191,7 +205,9 @@ def show_addresses(stack: Stack, output: Output) -> None:
         ]
     )
     output.line()
-    output.line(f"  curl -s {url}/api/tasks -H 'Content-Type: application/json' \\")
+    output.line('  eval "$(make env)"    # SLUICE_URL, SLUICE_API_KEY and the other addresses')
+    output.line("""  curl -s $SLUICE_URL/api/tasks -H "X-API-Key: $SLUICE_API_KEY" \\""")
+    output.line("""    -H 'Content-Type: application/json' \\""")
     output.line(
         """    -d '{"task_type": "data_processing", "priority": "high", "parameters": {"data": "test data"}}'"""
     )

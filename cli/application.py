@@ -103,7 +103,11 @@ def _flower(site: Site, environment: Mapping[str, str], version: str, has_own_br
 
 
 def migration(environment: Mapping[str, str]) -> Program:
-    return Program("migrate", (_venv("python"), "-m", "ledger", "migrate"), environment)
+    return Program("migrate", ledger_command("migrate"), environment)
+
+
+def ledger_command(*arguments: str) -> tuple[str, ...]:
+    return (_venv("python"), "-m", "ledger", *arguments)
 
 
 def _venv(command: str) -> str:

@@ -17,6 +17,11 @@ def _token() -> str:
     return secrets.token_hex(16)
 
 
+def _api_key() -> str:
+    """In the form that the service knows; `ledger.keys` says what is in it."""
+    return f"sluice_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
 @dataclass(frozen=True)
 class Credentials:
     #: Marks every process of the stack in its environment, so that it is recognised whoever started it.
@@ -27,6 +32,8 @@ class Credentials:
     rabbitmq: str = field(default_factory=_token)
     redis: str = field(default_factory=_token)
     flower: str = field(default_factory=_token)
+    #: Opens the HTTP door of this stack, with every scope.
+    api_key: str = field(default_factory=_api_key)
 
 
 def load(path: Path) -> Credentials | None:

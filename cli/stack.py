@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli import application, credentials, environment, placement, ports, processes
-from cli.layout import SAMPLES, Layout
+from cli.layout import CHECKOUT, SAMPLES, Layout
 from cli.output import Output
 from cli.program import Program
 from cli.readiness import LOG_LINES, READY_SECONDS, Readiness, last_lines
@@ -86,6 +86,8 @@ class Stack:
         #: The private server of each database.
         self.databases = placement.placed(databases or {})
         self._output = output or Output()
+        #: Whether `up` made the API key, which is then to be shown.
+        self.key_is_new = False
 
     # Up and down
 
@@ -193,6 +195,7 @@ class Stack:
         }
         of_stack = {
             "SLUICE_URL": application.api_url(site),
+            "SLUICE_API_KEY": site.credentials.api_key,
             "FLOWER_URL": application.flower_url(site),
             "SLUICE_STATE_DIR": str(self.layout.state),
             "SLUICE_RUN_DIR": str(self.layout.run),
@@ -243,6 +246,28 @@ class Stack:
             pid_file.unlink(missing_ok=True)
             if done.returncode != 0:
                 raise self._readiness().failure(program.name, f"ended with exit code {done.returncode}")
+
+    def ledger_command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one of the operator's commands, as `python -m ledger --help` lists them, on this stack's ledger."""
+        site = self._site()
+        return subprocess.run(
+            application.ledger_command(*arguments),
+            input=text,
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", **self._variables(site)},
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def _let_key_in(self) -> None:
+        """The key lies in the credentials and goes to the ledger by a pipe: in arguments everybody could read it."""
+        key = self._site().credentials.api_key
+        options = ("--stdin", "--owner", "local", "--scope", "admin", "--note", "made by sluice up")
+        done = self.ledger_command("keys", "create", *options, text=key)
+        if done.returncode != 0:
+            raise StackError(f"the API key could not be made: {(done.stderr or done.stdout).strip()}")
+        self.key_is_new = bool(done.stdout.strip())
 
     def rabbitmqctl(self, *arguments: str) -> str:
         """Ask the private RabbitMQ by its own tool; returns what it printed."""
@@ -415,6 +440,7 @@ class Stack:
             readiness.look_at_external_servers(environment.given(self._overrides))
         if resting.intersection(service):
             self.migrate()
+            self._let_key_in()
         readiness.wait(supervisor, slow, resting=resting)
         supervisor.start(name for name in service if name in resting)
         readiness.wait(supervisor, service, resting=resting)

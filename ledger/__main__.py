@@ -9,7 +9,7 @@ from itertools import islice
 
 import click
 
-from ledger import db, fitness, schema, states
+from ledger import db, fitness, key_commands, schema, states
 from ledger import verify as rules_of
 from ledger.operating import COMMANDS
 from ledger.telling import json_option, refusals, tell
@@ -97,6 +97,9 @@ def show_states(as_json: bool) -> None:
 
 for command in COMMANDS:
     main.add_command(command)
+
+
+main.add_command(key_commands.keys)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from sqlalchemy import Select, and_, func, literal, literal_column, or_, select,
 from sqlalchemy.sql.elements import ColumnElement
 
 from ledger import db
+from ledger.callers import EVERYBODY, Caller, owned
 from ledger.models import tasks
 from ledger.states import ACTIVE, LIVE, State
 
@@ -123,7 +124,7 @@ def _count(*conditions: ColumnElement[bool]) -> int:
         return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
-def held(limit: int = 1_000) -> Sequence[Any]:
+def held(limit: int = 1_000, *, caller: Caller = EVERYBODY) -> Sequence[Any]:
     """The tasks that attempts hold now, by the name of the worker."""
     with db.reading() as connection:
         return connection.execute(
@@ -137,7 +138,7 @@ def held(limit: int = 1_000) -> Sequence[Any]:
                 tasks.c.progress_done,
                 tasks.c.progress_total,
             )
-            .where(tasks.c.state.in_(sorted(ACTIVE)))
+            .where(tasks.c.state.in_(sorted(ACTIVE)), owned(caller))
             .order_by(tasks.c.id)
             .limit(limit)
         ).all()

@@ -30,6 +30,7 @@ from sqlalchemy import Connection, Row, and_, delete, false, func, insert, or_, 
 from sqlalchemy.sql.elements import ColumnElement
 
 from ledger import cycles, db, moving, tickets
+from ledger.callers import EVERYBODY, Caller, owned
 from ledger.models import dependencies, endings, tasks
 from ledger.states import FINAL, State
 from ledger.tickets import Ticket
@@ -64,8 +65,8 @@ class Circle(Exception):
 # --- accepted ------------------------------------------------------------------------------------------------------
 
 
-def hold(connection: Connection, waits: Waits) -> dict[str, State]:
-    """The states of all parents, which stay what they are until the transaction ends.
+def hold(connection: Connection, waits: Waits, *, caller: Caller = EVERYBODY) -> dict[str, State]:
+    """The states of all parents that the caller sees, which stay what they are until the transaction ends.
 
     Raises UnknownParents, and Circle for tasks that are accepted together.
     """
@@ -75,7 +76,7 @@ def hold(connection: Connection, waits: Waits) -> dict[str, State]:
     states = dict.fromkeys(waits, State.BLOCKED)
     wanted = sorted({parent for parents in waits.values() for parent in parents} - set(waits))
     if wanted:
-        held = select(tasks.c.id, tasks.c.state).where(tasks.c.id.in_(wanted)).order_by(tasks.c.id)
+        held = select(tasks.c.id, tasks.c.state).where(tasks.c.id.in_(wanted), owned(caller)).order_by(tasks.c.id)
         rows = connection.execute(held.with_for_update(read=True))
         states |= {row.id: State(row.state) for row in rows}
     if missing := [parent for parent in wanted if parent not in states]:

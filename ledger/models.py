@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Index,
     Integer,
     MetaData,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects.mysql import DATETIME
 
@@ -47,6 +49,8 @@ tasks = Table(
     "tasks",
     ledger,
     Column("id", _id(), primary_key=True),
+    #: Whose it is: the owner of the key that submitted it.
+    Column("owner", _name(32), nullable=False, server_default=text("''")),
     Column("task_type", _name(64), nullable=False),
     Column("priority", _name(8), nullable=False),
     Column("queue", _name(32), nullable=False),
@@ -93,6 +97,8 @@ tasks = Table(
     Index("ix_tasks_state_queue", "state", "queue", "dispatched_at"),
     Index("ix_tasks_state_id", "state", "id"),
     Index("ix_tasks_type_id", "task_type", "id"),
+    Index("ix_tasks_owner_id", "owner", "id"),
+    Index("ix_tasks_owner_state", "owner", "state"),
 )
 
 #: Queues that somebody paused, now or before.
@@ -190,6 +196,35 @@ workers = Table(
     Column("incarnation", _id(), nullable=False),
     Column("started_at", _time(), nullable=False),
     Column("seen_at", _time(), nullable=False),
+)
+
+#: Who may come in. `digest` is the SHA-256 of the whole key.
+api_keys = Table(
+    "api_keys",
+    ledger,
+    Column("id", CHAR(8, collation="ascii_bin"), primary_key=True),
+    Column("digest", CHAR(64, collation="ascii_bin"), nullable=False),
+    Column("owner", _name(32), nullable=False),
+    #: Words separated by commas.
+    Column("scopes", _name(64), nullable=False),
+    Column("requests_per_minute", Integer),
+    Column("most_open_tasks", Integer),
+    Column("mails_per_day", Integer),
+    Column("note", String(200), nullable=False),
+    Column("created_at", _time(), nullable=False),
+    Column("expires_at", _time()),
+    Column("revoked_at", _time()),
+    #: Behind by some minutes.
+    Column("last_used_at", _time()),
+)
+
+#: How many mails an owner has asked for on the latest day on which there were any.
+mail_quotas = Table(
+    "mail_quotas",
+    ledger,
+    Column("owner", _name(32), primary_key=True),
+    Column("day", Date, nullable=False),
+    Column("mails", Integer, nullable=False),
 )
 
 #: First row of every branch: proves, once it is visible, that this task's attempt was committed here, and lets no

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, literal_column, select, union_all
+from sqlalchemy import Row, func, literal_column, or_, select, union_all
 
 from ledger import db, tickets
+from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import earlier
 from ledger.filters import ANY, Filter
 from ledger.models import counters, dependencies, events, tasks
@@ -82,9 +83,9 @@ def standing(task_id: str) -> Standing | None:
     return _standing_of(row) if row else None
 
 
-def state(task_id: str) -> State | None:
+def state(task_id: str, *, caller: Caller = EVERYBODY) -> State | None:
     with db.reading() as connection:
-        found = connection.execute(select(tasks.c.state).where(tasks.c.id == task_id)).scalar()
+        found = connection.execute(select(tasks.c.state).where(tasks.c.id == task_id, owned(caller))).scalar()
     return State(found) if found else None
 
 
@@ -162,17 +163,20 @@ def undispatched(older_than_seconds: float, limit: int = 500) -> list[Ticket]:
     return sorted(found, key=lambda ticket: ticket.task_id)
 
 
-def task(task_id: str) -> Row[Any] | None:
+def task(task_id: str, *, caller: Caller = EVERYBODY) -> Row[Any] | None:
     """All of one task."""
     with db.reading() as connection:
-        return connection.execute(select(tasks).where(tasks.c.id == task_id)).first()
+        return connection.execute(select(tasks).where(tasks.c.id == task_id, owned(caller))).first()
 
 
-def history(task_id: str) -> Sequence[Row[Any]]:
+def history(task_id: str, *, caller: Caller = EVERYBODY) -> Sequence[Row[Any]]:
     """What happened to a task, oldest first."""
     with db.reading() as connection:
         return connection.execute(
-            select(events).where(events.c.task_id == task_id).order_by(events.c.seq)
+            select(events)
+            .join(tasks, tasks.c.id == events.c.task_id)
+            .where(events.c.task_id == task_id, owned(caller))
+            .order_by(events.c.seq)
         ).all()
 
 
@@ -184,22 +188,27 @@ class Kin:
     children: Sequence[Any]
 
 
-def kin(task_id: str, limit: int = 100) -> Kin:
+def kin(task_id: str, limit: int = 100, *, caller: Caller = EVERYBODY) -> Kin:
     parent, child = dependencies.c.parent, dependencies.c.child
     parents = select(parent.label("id"), tasks.c.state).outerjoin(tasks, tasks.c.id == parent)
     children = select(child.label("id"), tasks.c.state).outerjoin(tasks, tasks.c.id == child)
+    # One that is not kept any more has no owner.
+    shown = or_(tasks.c.id.is_(None), owned(caller))
     with db.reading() as connection:
         return Kin(
-            connection.execute(parents.where(child == task_id).order_by(parent)).all(),
-            connection.execute(children.where(parent == task_id).order_by(child).limit(limit)).all(),
+            connection.execute(parents.where(child == task_id, shown).order_by(parent)).all(),
+            connection.execute(children.where(parent == task_id, shown).order_by(child).limit(limit)).all(),
         )
 
 
-def events_after(task_id: str, seq: int) -> Sequence[Row[Any]]:
+def events_after(task_id: str, seq: int, *, caller: Caller = EVERYBODY) -> Sequence[Row[Any]]:
     """What happened to a task after an event of it, oldest first."""
     with db.reading() as connection:
         return connection.execute(
-            select(events).where(events.c.task_id == task_id, events.c.seq > seq).order_by(events.c.seq)
+            select(events)
+            .join(tasks, tasks.c.id == events.c.task_id)
+            .where(events.c.task_id == task_id, events.c.seq > seq, owned(caller))
+            .order_by(events.c.seq)
         ).all()
 
 
@@ -212,12 +221,15 @@ class Page:
 _LISTED = tuple(column for column in tasks.c if column.name not in {"parameters", "result", "undone"})
 
 
-def page(wanted: Filter = ANY, *, cursor: str | None = None, limit: int = 50) -> Page:
+def page(
+    wanted: Filter = ANY, *, cursor: str | None = None, limit: int = 50, caller: Caller = EVERYBODY
+) -> Page:
     """Tasks that fit, newest first.
 
     The cursor is the last identifier seen, so that pages stay put while tasks arrive.
     """
-    statement = select(*_LISTED).where(*wanted.conditions()).order_by(tasks.c.id.desc()).limit(limit + 1)
+    fits = (*wanted.conditions(), owned(caller))
+    statement = select(*_LISTED).where(*fits).order_by(tasks.c.id.desc()).limit(limit + 1)
     if cursor:
         statement = statement.where(tasks.c.id < _decode(cursor))
     with db.reading() as connection:
@@ -240,10 +252,10 @@ def _decode(cursor: str) -> str:
     return task_id
 
 
-def counts() -> dict[str, int]:
+def counts(*, caller: Caller = EVERYBODY) -> dict[str, int]:
     """Tasks by state."""
     with db.reading() as connection:
-        rows = connection.execute(select(tasks.c.state, func.count()).group_by(tasks.c.state))
+        rows = connection.execute(select(tasks.c.state, func.count()).where(owned(caller)).group_by(tasks.c.state))
         found: dict[str, int] = {row[0]: row[1] for row in rows}
     return {state.value: found.get(state.value, 0) for state in State}
 

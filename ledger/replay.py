@@ -25,6 +25,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from ledger import db, moving, tickets
+from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import NOW
 from ledger.filters import Filter
 from ledger.models import events, tasks
@@ -49,13 +50,17 @@ class Replayed:
     more: bool
 
 
-def replay(task_id: str, *, by: str, note: str = "") -> tuple[State, Ticket | None] | None:
+def replay(
+    task_id: str, *, by: str, note: str = "", caller: Caller = EVERYBODY
+) -> tuple[State, Ticket | None] | None:
     """Queue a task again. Answers the state that it was in, with its ticket unless that state is no end to replay;
     None when there is no such task."""
 
     def work(connection: Connection) -> tuple[State, Ticket | None] | None:
         row = connection.execute(
-            select(*tickets.COLUMNS, tasks.c.state).where(tasks.c.id == task_id).with_for_update()
+            select(*tickets.COLUMNS, tasks.c.state)
+            .where(tasks.c.id == task_id, owned(caller))
+            .with_for_update()
         ).first()
         if row is None:
             return None
@@ -67,36 +72,36 @@ def replay(task_id: str, *, by: str, note: str = "") -> tuple[State, Ticket | No
     return db.transact(work)
 
 
-def replay_many(wanted: Filter, *, by: str, note: str = "") -> Replayed:
+def replay_many(wanted: Filter, *, by: str, note: str = "", caller: Caller = EVERYBODY) -> Replayed:
     """Queue the tasks that fit again, the oldest first and at most MOST_AT_ONCE; those among them that are no end to
     replay, or that somebody else is just moving, are passed over."""
 
     def work(connection: Connection) -> Replayed:
         rows = connection.execute(
             select(*tickets.COLUMNS, tasks.c.state)
-            .where(*_replayable(wanted))
+            .where(*_replayable(wanted, caller=caller))
             .order_by(tasks.c.id)
             .limit(MOST_AT_ONCE)
             .with_for_update(skip_locked=True)
         ).all()
         if rows:
             _replay(connection, rows, by=by, note=note)
-        rest = connection.execute(select(tasks.c.id).where(*_replayable(wanted)).limit(1)).first()
+        rest = connection.execute(select(tasks.c.id).where(*_replayable(wanted, caller=caller)).limit(1)).first()
         return Replayed([tickets.of(row) for row in rows], rest is not None)
 
     return db.transact(work)
 
 
-def count_replayable(wanted: Filter) -> int:
+def count_replayable(wanted: Filter, *, caller: Caller = EVERYBODY) -> int:
     """How many tasks `replay_many` would take, call after call."""
     with db.reading() as connection:
         return connection.execute(
-            select(func.count()).select_from(tasks).where(*_replayable(wanted))
+            select(func.count()).select_from(tasks).where(*_replayable(wanted, caller=caller))
         ).scalar_one()
 
 
-def _replayable(wanted: Filter) -> list[Any]:
-    return [*wanted.conditions(), tasks.c.state.in_(LEAVES)]
+def _replayable(wanted: Filter, *, caller: Caller) -> list[Any]:
+    return [*wanted.conditions(), owned(caller), tasks.c.state.in_(LEAVES)]
 
 
 def _replay(connection: Connection, rows: Sequence[Any], *, by: str, note: str) -> None:
@@ -123,13 +128,15 @@ _AS_NEW: dict[str, Any] = dict.fromkeys(
 ) | {"retries": 0}
 
 
-def resolve(task_id: str, *, by: str, note: str) -> State | None:
+def resolve(task_id: str, *, by: str, note: str, caller: Caller = EVERYBODY) -> State | None:
     """Note that a failure has been dealt with; its state stays. Answers the state, None when there is no such task;
     nothing is noted of a task that has not failed."""
 
     def work(connection: Connection) -> State | None:
         row = connection.execute(
-            select(tasks.c.state, tasks.c.attempt).where(tasks.c.id == task_id).with_for_update()
+            select(tasks.c.state, tasks.c.attempt)
+            .where(tasks.c.id == task_id, owned(caller))
+            .with_for_update()
         ).first()
         if row is None or row.state not in RESOLVABLE:
             return row and State(row.state)

@@ -28,6 +28,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
 from ledger import db, dependents, idempotency, moving, pauses, tickets
+from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
 from ledger.idempotency import Once
 from ledger.models import events, tasks
@@ -78,8 +79,8 @@ class Claim:
     timeout_seconds: int
 
 
-def accept(new: Sequence[NewTask], *, once: Once | None = None) -> list[State]:
-    """Write tasks down, all or none. When this returns they are on disk; it answers with their states.
+def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | None = None) -> list[State]:
+    """Write a caller's tasks down, all or none. When this returns they are on disk; it answers with their states.
 
     Raises dependents.UnknownParents and dependents.Circle before anything is written, and idempotency.AlreadyTaken when
     the key of `once` was used before.
@@ -89,9 +90,10 @@ def accept(new: Sequence[NewTask], *, once: Once | None = None) -> list[State]:
         if once is not None:
             idempotency.take(connection, once, [task.task_id for task in new])
         waits = {task.task_id: task.depends_on for task in new}
-        states = dependents.hold(connection, waits) if any(waits.values()) else {}
+        states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
         begun = [_begins_as(task, states) for task in new]
-        connection.execute(_ACCEPT, [_row_of(task, state) for task, state in zip(new, begun, strict=True)])
+        rows = [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)]
+        connection.execute(_ACCEPT, rows)
         connection.execute(
             insert(events).values(at=NOW),
             [
@@ -132,9 +134,10 @@ _ACCEPT = insert(tasks).values(
 )
 
 
-def _row_of(task: NewTask, state: State) -> dict[str, Any]:
+def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
     return {
         "id": task.task_id,
+        "owner": owner,
         "task_type": task.task_type,
         "priority": task.priority,
         "queue": task.queue,
@@ -394,7 +397,7 @@ def hand_back(task_id: str, attempt: int, *, remark: str) -> bool:
     return _won("handed_back", task_id, attempt=attempt, values=dict(_LET_GO), remark=remark)
 
 
-def stop(task_id: str, *, remark: str) -> tuple[State, State, int] | None:
+def stop(task_id: str, *, remark: str, caller: Caller = EVERYBODY) -> tuple[State, State, int] | None:
     """Take a task back. Answers (state before, state now, attempt), or None when there is no such task.
 
     Equal states mean that the stop came too late, or a second time, and changed nothing.
@@ -402,7 +405,9 @@ def stop(task_id: str, *, remark: str) -> tuple[State, State, int] | None:
 
     def work(connection: Connection) -> tuple[State, State, int] | None:
         row = connection.execute(
-            select(tasks.c.state, tasks.c.attempt).where(tasks.c.id == task_id).with_for_update()
+            select(tasks.c.state, tasks.c.attempt)
+            .where(tasks.c.id == task_id, owned(caller))
+            .with_for_update()
         ).first()
         if row is None:
             return None

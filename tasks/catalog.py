@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 import celery_config
+from ledger.callers import Scope
 from settings import settings
 from tasks import retry, types
 from tasks.attempt import Attempt
@@ -51,6 +52,8 @@ class TaskType:
     retry: retry.Policy = field(default_factory=retry.Policy)
     #: What becomes of a task whose last step may have been taken. A task's own parameter `if_uncertain` goes before it.
     if_uncertain: IfUncertain = IfUncertain.RETRY
+    #: What a key needs to submit it.
+    scope: Scope = Scope.WRITE
 
     @property
     def summary(self) -> str:
@@ -69,6 +72,7 @@ def task_type(
     transactional: bool = False,
     policy: retry.Policy | None = None,
     if_uncertain: IfUncertain = IfUncertain.RETRY,
+    scope: Scope = Scope.WRITE,
 ) -> Callable[[Callable[[Attempt, P], Any]], Callable[[Attempt, P], Any]]:
     """Register the decorated function as the handler of a task type.
 
@@ -81,6 +85,7 @@ def task_type(
         policy: how it is retried, `retry.Policy()` by default.
         if_uncertain: what becomes of a task when nobody knows whether its last step took effect. A type whose
             parameters have a field of this name lets each task choose.
+        scope: what an API key needs to submit it.
     """
     if worker not in celery_config.WORKERS:
         raise ValueError(f"{name}: no worker {worker!r}; there are {', '.join(celery_config.WORKERS)}")
@@ -91,7 +96,15 @@ def task_type(
         if name in _types and _types[name].handler.__module__ != handler.__module__:
             raise ValueError(f"two task types are called {name!r}")
         _types[name] = TaskType(
-            name, worker, parameters, handler, timeout_seconds, transactional, policy or retry.Policy(), if_uncertain
+            name,
+            worker,
+            parameters,
+            handler,
+            timeout_seconds,
+            transactional,
+            policy or retry.Policy(),
+            if_uncertain,
+            scope,
         )
         return handler
 

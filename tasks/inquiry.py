@@ -24,6 +24,7 @@ import celery_config
 from ledger import backlog, branches, db, leadership, pauses, presence, queries
 from ledger.backlog import Line
 from ledger.branches import Sight
+from ledger.callers import EVERYBODY, Caller, owned
 from ledger.leadership import Leader
 from ledger.models import events, tasks
 from ledger.pauses import Pause
@@ -62,30 +63,30 @@ def surroundings() -> Surroundings:
     return Surroundings(tuple(presence.known()), leadership.leader(), pauses.paused())
 
 
-def about(task_id: str) -> Evidence | None:
+def about(task_id: str, *, caller: Caller = EVERYBODY) -> Evidence | None:
     """Everything about one task; None when there is no such task. Raises `db.Unavailable` without the ledger."""
-    row = _row(task_id)
+    row = _row(task_id, caller=caller)
     for _ in range(MOST_LOOKS):
         if row is None:
             return None
-        found = _gather(row)
-        before, row = row, _look_again(task_id, found)
+        found = _gather(row, caller=caller)
+        before, row = row, _look_again(task_id, found, caller=caller)
         if row is not None and _place(row) == _place(before):
             break
     return found
 
 
-def _look_again(task_id: str, found: Evidence) -> Row[Any] | None:
+def _look_again(task_id: str, found: Evidence, *, caller: Caller) -> Row[Any] | None:
     if found.broker is not None and found.broker.ready == 0:
         time.sleep(SECOND_LOOK_SECONDS)
-    return _row(task_id)
+    return _row(task_id, caller=caller)
 
 
 def _place(row: Row[Any]) -> tuple[Any, ...]:
     return (row.state, row.attempt, row.dispatched_at, row.due_at)
 
 
-def _gather(row: Row[Any]) -> Evidence:
+def _gather(row: Row[Any], *, caller: Caller) -> Evidence:
     facts = facts_of(row)
     askers = ThreadPoolExecutor(max_workers=1 + len(facts.participants))
     try:
@@ -105,7 +106,8 @@ def _gather(row: Row[Any]) -> Evidence:
                 broker=_in_time(broker, until, _SILENT_BROKER).get(facts.queue, _SILENT),
             )
         if facts.state is State.BLOCKED:
-            found = replace(found, parents={each.id: _state(each.state) for each in queries.kin(row.id).parents})
+            parents = queries.kin(row.id, caller=caller).parents
+            found = replace(found, parents={each.id: _state(each.state) for each in parents})
         sights = {name: _in_time(asked, until, Sight.AWAY) for name, asked in databases.items()}
         return replace(found, databases=sights)
     finally:
@@ -220,9 +222,9 @@ def rows() -> Select[Any]:
     return select(*_COLUMNS)
 
 
-def _row(task_id: str) -> Row[Any] | None:
+def _row(task_id: str, *, caller: Caller) -> Row[Any] | None:
     with db.reading() as connection:
-        return connection.execute(rows().where(tasks.c.id == task_id)).first()
+        return connection.execute(rows().where(tasks.c.id == task_id, owned(caller))).first()
 
 
 def facts_of(row: Row[Any]) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ledger import replay
+from ledger.callers import EVERYBODY, Caller
 from ledger.filters import Filter
 from ledger.replay import Replayed
 from ledger.states import State
@@ -28,9 +29,9 @@ class NotResolvable(Exception):
         super().__init__(f"task {task_id} has not failed: it is {state}")
 
 
-def one(task_id: str, *, by: str, note: str = "") -> Ticket:
+def one(task_id: str, *, by: str, note: str = "", caller: Caller = EVERYBODY) -> Ticket:
     """Queue a task again. Raises UnknownTask, and NotReplayable with the state that forbids it."""
-    found = replay.replay(task_id, by=by, note=note)
+    found = replay.replay(task_id, by=by, note=note, caller=caller)
     if found is None:
         raise UnknownTask(task_id)
     before, ticket = found
@@ -40,16 +41,16 @@ def one(task_id: str, *, by: str, note: str = "") -> Ticket:
     return ticket
 
 
-def many(wanted: Filter, *, by: str, note: str = "") -> Replayed:
+def many(wanted: Filter, *, by: str, note: str = "", caller: Caller = EVERYBODY) -> Replayed:
     """Queue those that fit again, at most `replay.MOST_AT_ONCE` of them."""
-    done = replay.replay_many(wanted, by=by, note=note)
+    done = replay.replay_many(wanted, by=by, note=note, caller=caller)
     relay.send_soon(done.tickets)
     return done
 
 
-def resolve(task_id: str, *, by: str, note: str) -> None:
+def resolve(task_id: str, *, by: str, note: str, caller: Caller = EVERYBODY) -> None:
     """Note that a failure has been dealt with. Raises UnknownTask and NotResolvable."""
-    state = replay.resolve(task_id, by=by, note=note)
+    state = replay.resolve(task_id, by=by, note=note, caller=caller)
     if state is None:
         raise UnknownTask(task_id)
     if state not in replay.RESOLVABLE:

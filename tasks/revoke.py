@@ -16,6 +16,7 @@ from typing import Any
 
 import failpoints
 from ledger import db, queries, transitions, xa
+from ledger.callers import EVERYBODY, Caller
 from ledger.states import WAITING, State
 from settings import settings
 from tasks import catalog
@@ -57,11 +58,13 @@ class Stop:
         return self.verdict in (Verdict.STOPPED_BEFORE_START, Verdict.ROLLED_BACK, Verdict.STOPPING)
 
 
-def stop(task_id: str, *, by: str, wait_seconds: float = WAIT_SECONDS) -> Stop:
+def stop(
+    task_id: str, *, by: str, wait_seconds: float = WAIT_SECONDS, caller: Caller = EVERYBODY
+) -> Stop:
     """Take a task back. Raises UnknownTask, and `db.Unavailable` before anything was decided."""
     until = time.monotonic() + wait_seconds
     while True:
-        moved = transitions.stop(task_id, remark=f"by {by}")
+        moved = transitions.stop(task_id, remark=f"by {by}", caller=caller)
         if moved is None:
             raise UnknownTask(task_id)
         before, now, attempt = moved
@@ -72,7 +75,7 @@ def stop(task_id: str, *, by: str, wait_seconds: float = WAIT_SECONDS) -> Stop:
         if before is not State.COMMITTING:
             return _see_undone(task_id, attempt, until)
         _wait_while(task_id, State.COMMITTING, until)
-        if queries.state(task_id) in (State.COMMITTING, State.SUCCEEDED):
+        if queries.state(task_id, caller=caller) in (State.COMMITTING, State.SUCCEEDED):
             return _told(task_id, Verdict.TOO_LATE_COMMITTED, now)
         # A mail's last step was refused: the task has failed, or is about to be tried again, which is to be stopped.
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 import celery_config
 import failpoints
 from ledger import dependents, idempotency, transitions
+from ledger.callers import EVERYBODY, Caller, Scope
 from ledger.idempotency import Once
 from ledger.states import State
 from ledger.tickets import Ticket
@@ -33,6 +34,14 @@ class BadParameters(Exception):
         self.model = model
         self.faults = error.errors(include_input=False, include_context=False)
         super().__init__(f"{len(self.faults)} of the parameters are wrong")
+
+
+class NotForYou(Exception):
+    """The caller may submit tasks, but none of this type: that wants another scope."""
+
+    def __init__(self, task_type: str, scope: Scope) -> None:
+        self.scope = scope
+        super().__init__(f"a task of type {task_type!r} wants the scope {scope.value!r}, which this key lacks")
 
 
 @dataclass(frozen=True)
@@ -65,24 +74,28 @@ class Accepted:
         return self.task.task_id
 
 
-def submit(submissions: Sequence[Submission], *, once: Once | None = None) -> list[Accepted]:
-    """Accept tasks, all or none. When this returns they are on disk, whatever happens next.
+def submit(
+    submissions: Sequence[Submission], *, caller: Caller = EVERYBODY, once: Once | None = None
+) -> list[Accepted]:
+    """Accept tasks for a caller, all or none. When this returns they are on disk, whatever happens next.
 
-    Raises catalog.UnknownTaskType, BadParameters and whatever `accept` raises, each of them before anything is written.
+    Raises whatever `check` and `accept` raise, each of them before anything is written.
     """
-    return accept([check(submission) for submission in submissions], once=once)
+    return accept([check(submission, caller=caller) for submission in submissions], caller=caller, once=once)
 
 
-def accept(new: Sequence[NewTask], *, once: Once | None = None) -> list[Accepted]:
+def accept(
+    new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | None = None
+) -> list[Accepted]:
     """Accept what has been checked; with a key that was used before, answer with what was accepted then.
 
     Raises dependents.UnknownParents, idempotency.KeyReused and `db.Unavailable` before anything is written.
     """
     failpoints.reach("f1")
     try:
-        states = transitions.accept(new, once=once)
+        states = transitions.accept(new, caller=caller, once=once)
     except idempotency.AlreadyTaken:
-        return _again(new, once)
+        return _again(new, once, caller=caller)
     accepted = [Accepted(task, state) for task, state in zip(new, states, strict=True)]
     failpoints.reach("f3")
     relay.send_soon([_ticket_of(each.task) for each in accepted if each.state is State.QUEUED])
@@ -90,19 +103,23 @@ def accept(new: Sequence[NewTask], *, once: Once | None = None) -> list[Accepted
     return accepted
 
 
-def _again(new: Sequence[NewTask], once: Once | None) -> list[Accepted]:
+def _again(new: Sequence[NewTask], once: Once | None, *, caller: Caller) -> list[Accepted]:
     before = idempotency.replayed(once) if once else None
     if before is None:  # its day was over just now
-        return accept(new, once=once)
+        return accept(new, caller=caller, once=once)
     return [
         Accepted(replace(task, task_id=task_id), state, replayed=True)
         for task, (task_id, state) in zip(new, before, strict=True)
     ]
 
 
-def check(submission: Submission) -> NewTask:
-    """The task that would be written down. Raises catalog.UnknownTaskType and BadParameters."""
+def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
+    """The task that would be written down. Raises catalog.UnknownTaskType, NotForYou and BadParameters."""
     kind = catalog.get(submission.task_type)
+    if not caller.may(kind.scope):
+        raise NotForYou(kind.name, kind.scope)
+    if not caller.may(kind.scope):
+        raise NotForYou(kind.name, kind.scope)
     try:
         parameters = kind.parameters.model_validate(submission.parameters)
     except ValidationError as error:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, delete, func, select, table, true
 from sqlalchemy.exc import DBAPIError
 
 from ledger import db
+from ledger.callers import Scope
 from tasks.attempt import Attempt
 from tasks.catalog import task_type
 from tasks.retry import PermanentError
@@ -40,7 +41,9 @@ class TruncateTable(BaseModel):
     table: tables.TableName
 
 
-@task_type("truncate_table", worker="data", parameters=TruncateTable, transactional=True)
+@task_type(
+    "truncate_table", worker="data", parameters=TruncateTable, transactional=True, scope=Scope.ADMIN
+)
 def truncate_table(attempt: Attempt, parameters: TruncateTable) -> dict[str, Any]:
     """Delete all rows of a table: all of them, or none.
 

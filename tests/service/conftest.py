@@ -10,14 +10,16 @@ import pytest
 from flask.testing import FlaskClient
 
 import settings
-from api import create_app
+from api import auth
 from cli.stack import Stack
-from ledger import db, schema
-from ledger.models import leadership, marker
+from ledger import db, keys, schema
+from ledger.callers import Scope
+from ledger.models import api_keys, leadership, marker
 from ledger.models import ledger as ledgers
 from tasks import catalog
 from tasks.types.dataset import data
 from tests.conftest import CHECKOUT, PORTS, databases
+from tests.doors import MASTER, door_for
 from tests.recording import configure
 
 
@@ -32,6 +34,7 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
     os.environ.update(stack.environment())
     settings.settings.cache_clear()
     schema.migrate()
+    keys.add(MASTER, owner="tests", scopes=[Scope.ADMIN])
     catalog.load()
     yield stack
     stack.down()
@@ -41,18 +44,20 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
 def empty(servers: Stack) -> None:
     """Every test begins with empty tables."""
     with db.ledger().begin() as connection:
-        for table in set(ledgers.tables.values()) - {leadership}:
+        for table in set(ledgers.tables.values()) - {leadership, api_keys}:
             connection.execute(table.delete())
+        connection.execute(api_keys.delete().where(api_keys.c.id != MASTER.key_id))
     for name in db.data_names():
         with db.data(name).begin() as connection:
             for table in (marker, data):
                 connection.execute(table.delete())
+    auth.forget()
 
 
 @pytest.fixture
 def door(servers: Stack) -> FlaskClient:
-    """The HTTP door, in this process."""
-    return create_app().test_client()
+    """The HTTP door, in this process, for somebody who may do everything."""
+    return door_for()
 
 
 @pytest.fixture

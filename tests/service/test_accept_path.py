@@ -10,13 +10,13 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api import create_app
 from cli.stack import Stack
 from ledger import queries
 from ledger.states import State
 from tasks import relay, results
 from tests import broker, life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
+from tests.doors import door_for
 
 STRANGER = "019aa5c0-0000-7000-8000-000000000001"
 NO_DATABASE = "mysql+pymysql://nobody@127.0.0.1:1/none"
@@ -53,7 +53,7 @@ def ask(door: FlaskClient, method: str, path: str) -> tuple[TestResponse, float]
 def test_without_broker_and_redis_a_task_is_accepted_quickly(configured: Callable[..., None]) -> None:
     configured(CELERY_BROKER_URL=broker.NOWHERE, CELERY_RESULT_BACKEND="redis://127.0.0.1:1/0")
     relay._forget()
-    door = create_app().test_client()
+    door = door_for()
     ask(door, "GET", "/api/tasks")
     for _ in range(20):
         answer, seconds = ask(door, "POST", "/api/tasks")
@@ -99,7 +99,7 @@ def test_without_the_database_it_says_so_soon(
     method: str, path: str, configured: Callable[..., None]
 ) -> None:
     configured(LEDGER_DATABASE_URL=NO_DATABASE, DATA_DATABASE_URL=NO_DATABASE)
-    answer, seconds = ask(create_app().test_client(), method, path)
+    answer, seconds = ask(door_for(), method, path)
     assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
     assert answer.headers["Retry-After"] == "1"
     assert "nothing was accepted" in answer.get_json()["detail"]

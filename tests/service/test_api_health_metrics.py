@@ -9,10 +9,10 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 import api.health
-from api import create_app
 from ledger import transitions
 from tasks import results
 from tests import broker, life, task_types  # noqa: F401  registers the types
+from tests.doors import door_for
 
 NO_DATABASE = "mysql+pymysql://nobody@127.0.0.1:1/none"
 
@@ -47,14 +47,14 @@ def test_without_broker_or_redis_it_is_ready_with_a_warning(
     away: dict[str, str], part: str, configured: Callable[..., None]
 ) -> None:
     configured(**away)
-    answer = create_app().test_client().get("/readyz")
+    answer = door_for().get("/readyz")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "warn")
     assert answer.get_json()["checks"][part]["status"] == "warn"
 
 
 def test_without_the_ledger_it_is_not_ready_but_alive(configured: Callable[..., None]) -> None:
     configured(LEDGER_DATABASE_URL=NO_DATABASE)
-    client = create_app().test_client()
+    client = door_for()
     answer = client.get("/readyz")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert answer.get_json()["checks"]["ledger"]["status"] == "fail"
@@ -95,5 +95,5 @@ def test_the_figures_are_the_ledgers(door: FlaskClient) -> None:
 
 def test_figures_without_the_ledger_are_refused(configured: Callable[..., None]) -> None:
     configured(LEDGER_DATABASE_URL=NO_DATABASE)
-    answer = create_app().test_client().get("/metrics")
+    answer = door_for().get("/metrics")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")

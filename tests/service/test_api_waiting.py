@@ -15,6 +15,7 @@ from api import create_app, waiting
 from ledger import transitions
 from tests import life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
+from tests.doors import door_for
 
 QUICK = {"task_type": "test_quick"}
 
@@ -44,7 +45,7 @@ def test_a_client_that_waits_is_answered_when_the_task_ends(
 ) -> None:
     task_id = life.accept()
     answers: list[TestResponse] = []
-    client = create_app().test_client()
+    client = door_for()
     path = f"/api/tasks/{task_id}{query}"
     asking = threading.Thread(target=lambda: answers.append(client.get(path, headers=headers)))
     asking.start()
@@ -102,7 +103,7 @@ def test_a_process_that_leaves_keeps_nobody_waiting(door: FlaskClient) -> None:
 
     app = create_app()
     waiting.remember(app, Leaving())
-    answer, seconds = timed(lambda: app.test_client().get(f"/api/tasks/{life.accept()}?wait=30"))
+    answer, seconds = timed(lambda: door_for(app=app).get(f"/api/tasks/{life.accept()}?wait=30"))
     assert (answer.status_code, seconds < 10) == (200, True)
 
 
@@ -220,7 +221,7 @@ def test_a_stream_ends_when_its_process_leaves(door: FlaskClient) -> None:
 
     app, worker = create_app(), Worker()
     waiting.remember(app, worker)
-    stream = app.test_client().get(f"/api/tasks/{life.accept()}/events", buffered=False)
+    stream = door_for(app=app).get(f"/api/tasks/{life.accept()}/events", buffered=False)
     ended = threading.Event()
 
     def read() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api import create_app
 from cli.stack import Stack
 from ledger import leadership, pauses, presence, queries, transitions
 from ledger.states import State
@@ -19,6 +18,7 @@ from tasks.dispatch import Publisher
 from tasks.lost import Scan
 from tests import broker, life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
+from tests.doors import door_for
 from tests.system.processes import frozen
 
 NO_DATABASE = "mysql+pymysql://nobody@127.0.0.1:1/none"
@@ -123,7 +123,7 @@ def test_a_broker_that_is_away_or_frozen_is_told_in_time(
     with frozen(servers.pid("rabbitmq")):
         assert explained(door, task_id)["cause"] == "broker_unreachable"
     configured(CELERY_BROKER_URL=broker.NOWHERE)
-    told = explained(create_app().test_client(), task_id)
+    told = explained(door_for(), task_id)
     assert (told["cause"], told["evidence"]["broker"]["tickets_ready"]) == ("broker_unreachable", "unknown")
 
 
@@ -138,7 +138,7 @@ def test_a_branch_in_doubt_names_the_databases(
     told = explained(door, task_id)
     assert (told["cause"], "branch on database data is prepared" in told["sentence"]) == ("in_doubt", True)
     configured(DATA_DATABASE_URL=NO_DATABASE)
-    told = explained(create_app().test_client(), task_id)
+    told = explained(door_for(), task_id)
     assert "database data does not answer" in told["sentence"]
     assert told["evidence"]["databases"] == {"data": "unknown"}
     configured(DATA_DATABASE_URL=servers.environment()["DATA_DATABASE_URL"])
@@ -209,7 +209,7 @@ def test_without_the_ledger_there_is_no_explanation(
     task_id = life.accept()
     with frozen(servers.pid(servers.databases["ledger"])):
         began = time.monotonic()
-        answer = create_app().test_client().get(f"/api/tasks/{task_id}/explain")
+        answer = door_for().get(f"/api/tasks/{task_id}/explain")
         assert time.monotonic() - began < ANSWER_SECONDS
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 

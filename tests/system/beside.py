@@ -33,7 +33,7 @@ def api(stack: Stack, **variables: str) -> Iterator[Service]:
         port = probe.getsockname()[1]
     options = ["--config", "python:api.gunicorn_config", "--bind", f"127.0.0.1:{port}"]
     with _process(stack, "api", [str(_BIN / "gunicorn"), *options, "api:create_app()"], variables):
-        service = Service(f"http://127.0.0.1:{port}")
+        service = Service(f"http://127.0.0.1:{port}", stack.environment()["SLUICE_API_KEY"])
         until(lambda: _answers(service), "another door", within=UP_SECONDS)
         yield service
 

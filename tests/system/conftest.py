@@ -133,7 +133,8 @@ def books(session_stack: Stack) -> Books:
 
 @pytest.fixture(scope="session")
 def service(session_stack: Stack) -> Service:
-    return Service(session_stack.environment()["SLUICE_URL"])
+    environment = session_stack.environment()
+    return Service(environment["SLUICE_URL"], environment["SLUICE_API_KEY"])
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,13 @@ CLIENTS = 6
 class Service:
     """A client, safe to share between threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str) -> None:
         self.url = url
+        self._key = {"X-API-Key": key}
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
         """One request on a connection of its own, whatever is answered: a kept one might end at a killed process."""
+        options["headers"] = self._key | options.get("headers", {})
         return requests.request(method, self.url + path, **{"timeout": ANSWER_SECONDS, **options})
 
     def get(self, path: str) -> dict[str, Any]:
