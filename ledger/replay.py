@@ -22,13 +22,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, moving, tickets
+from ledger import db, dependents, moving, tickets
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import NOW
 from ledger.filters import Filter
-from ledger.models import events, tasks
+from ledger.models import dependencies, events, tasks
 from ledger.states import MOVES, State
 from ledger.tickets import Ticket
 
@@ -54,7 +55,7 @@ def replay(
     task_id: str, *, by: str, note: str = "", caller: Caller = EVERYBODY
 ) -> tuple[State, Ticket | None] | None:
     """Queue a task again. Answers the state that it was in, with its ticket unless that state is no end to replay;
-    None when there is no such task."""
+    None when there is no such task. What it depends on is not asked: this is the caller's own decision."""
 
     def work(connection: Connection) -> tuple[State, Ticket | None] | None:
         row = connection.execute(
@@ -74,7 +75,7 @@ def replay(
 
 def replay_many(wanted: Filter, *, by: str, note: str = "", caller: Caller = EVERYBODY) -> Replayed:
     """Queue the tasks that fit again, the oldest first and at most MOST_AT_ONCE; those among them that are no end to
-    replay, or that somebody else is just moving, are passed over."""
+    replay, that depend on others which have not succeeded, or that somebody else is just moving, are passed over."""
 
     def work(connection: Connection) -> Replayed:
         rows = connection.execute(
@@ -101,7 +102,14 @@ def count_replayable(wanted: Filter, *, caller: Caller = EVERYBODY) -> int:
 
 
 def _replayable(wanted: Filter, *, caller: Caller) -> list[Any]:
-    return [*wanted.conditions(), owned(caller), tasks.c.state.in_(LEAVES)]
+    return [*wanted.conditions(), owned(caller), tasks.c.state.in_(LEAVES), ~_waits()]
+
+
+def _waits() -> ColumnElement[bool]:
+    """Whether a task depends on one that keeps it from starting. A parent that succeeded stays so."""
+    parent = tasks.alias("parent")
+    tied = and_(dependencies.c.child == tasks.c.id, parent.c.id == dependencies.c.parent)
+    return exists().where(tied, dependents.keeps_waiting(tasks, parent)).correlate(tasks)
 
 
 def _replay(connection: Connection, rows: Sequence[Any], *, by: str, note: str) -> None:

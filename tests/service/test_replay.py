@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ledger import db, queries, replay, transitions, verify, xa
+from ledger import db, dependents, queries, replay, transitions, verify, xa
 from ledger.filters import Filter
 from ledger.states import FINAL, LIVE, REPLAYABLE, State
 from tasks import failure, resolve, revoke
@@ -166,6 +166,24 @@ def test_an_attempt_that_wakes_after_the_replay_changes_nothing(step: str) -> No
         life.end_of(pid)
     assert life.everything() == before
     assert life.rows() == 2_000
+
+
+# --- what others must be before it ---------------------------------------------------------------------------------
+
+
+def test_of_many_a_task_is_replayed_only_after_those_that_it_depends_on() -> None:
+    parent = life.accept("test_failing", max_retries=0)
+    child = life.accept(depends_on=(parent,))
+    life.work(parent)
+    dependents.tell(parent)
+    assert (life.state(parent), life.state(child)) == (State.FAILED, State.FAILED)
+    assert replay.count_replayable(FAILED) == 1
+    assert [each.task_id for each in replay.replay_many(FAILED, by="a test").tickets] == [parent]
+    life.claim(parent, 2)
+    transitions.finish(parent, 2, result=None)
+    assert [each.task_id for each in replay.replay_many(FAILED, by="a test").tickets] == [child]
+    life.work(child)
+    assert life.state(child) is State.SUCCEEDED
 
 
 # --- many ----------------------------------------------------------------------------------------------------------
