@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, func, literal_column, or_, select, union_all
+from sqlalchemy import Connection, Row, func, literal_column, or_, select, union_all
 
 from ledger import db, tickets
 from ledger.callers import EVERYBODY, Caller, owned
@@ -125,6 +125,16 @@ def waiting_by_queue(settled_seconds: float) -> dict[str, int]:
         return {row[0]: row[1] for row in rows}
 
 
+def _queues_in_use(connection: Connection) -> Iterator[str]:
+    """One step of the index for each; DISTINCT would read all of it."""
+    queue: str | None = ""
+    while queue is not None:
+        following = select(func.min(tasks.c.queue)).where(tasks.c.state == State.QUEUED, tasks.c.queue > queue)
+        queue = connection.execute(following).scalar()
+        if queue is not None:
+            yield queue
+
+
 def place_in_queue(queue: str, number: int) -> Place | None:
     """Where the last of the so many longest waiting tickets of a queue stands; None when there are not so many."""
     with db.reading() as connection:
@@ -144,10 +154,9 @@ def undispatched(older_than_seconds: float, limit: int = 500) -> list[Ticket]:
     Queue by queue, because then the index leads straight to them, past a million that have their tickets.
     """
     with db.reading() as connection:
-        queues = connection.execute(select(tasks.c.queue).where(tasks.c.state == State.QUEUED).distinct()).scalars()
         found = [
             tickets.of(row)
-            for queue in queues.all()
+            for queue in _queues_in_use(connection)
             for row in connection.execute(
                 select(*tickets.COLUMNS)
                 .where(

@@ -47,9 +47,10 @@ class Oddity(BaseModel):
 
 @task_type("test_odd", worker="data", parameters=Oddity, transactional=True)
 def odd(attempt: Attempt, parameters: Oddity) -> Any:
-    """Write a row, and answer with something that is no JSON."""
+    """Write a row, and answer with something that cannot be kept."""
     attempt.database().execute(text("INSERT INTO data (field1) VALUES ('odd')"))
-    return {"set": {1, 2}, "nan": float("nan"), "surrogate": "\ud800", "bytes": b"x"}[parameters.what]
+    odd = {"set": {1, 2}, "nan": float("nan"), "surrogate": "\ud800", "bytes": b"x", "big": "x" * (1 << 20)}
+    return odd[parameters.what]
 
 
 @task_type("test_busy", worker="data", parameters=Nothing)

@@ -130,6 +130,15 @@ def test_a_result_that_is_no_json_fails_the_task_with_that_reason(what: str) -> 
     assert (life.rows(), life.in_doubt()) == (0, [])
 
 
+def test_a_result_that_is_too_big_to_keep_fails_the_task_for_good() -> None:
+    task_id = life.accept("test_odd", {"what": "big"})
+    life.work(task_id)
+    row = life.task(task_id)
+    assert (row.state, row.retries, row.result) == ("failed", 0, None)
+    assert row.error["message"] == "the handler's result has 1,048,578 bytes, more than the 1,048,576 that are kept"
+    assert (life.rows(), life.in_doubt()) == (0, [])
+
+
 def test_a_branch_that_did_not_begin_never_takes_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xa, "LOCK_WAIT_SECONDS", 0)
     task_id = life.accept("test_headstrong", max_retries=0)

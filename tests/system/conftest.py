@@ -29,8 +29,10 @@ STOP_GRACE_SECONDS = 1
 SHUTDOWN_GRACE_SECONDS = 3
 #: Seconds that one test may take in the long form.
 LONG_TIMEOUT_SECONDS = 1200
-#: The second data worker rests unless a test asks for it.
+#: The second ones rest unless a test asks for them.
 SECOND_DATA_WORKER = "data-2"
+SECOND_MONITOR = "monitor-2"
+RESTING = frozenset({SECOND_DATA_WORKER, SECOND_MONITOR})
 
 #: A line for each storm that ran.
 _PROOF = pytest.StashKey[list[proof.Line]]()
@@ -113,14 +115,18 @@ def chance(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> rando
 def session_stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """A new stack each time: what an interrupted session left is not to be met again."""
     stack = Stack(
-        failpoint.STATE, overrides=_OVERRIDES, replicas={"data": 2}, databases=databases(pytestconfig)
+        failpoint.STATE,
+        overrides=_OVERRIDES,
+        replicas={"data": 2, "monitor": 2},
+        databases=databases(pytestconfig),
     )
     if stack.layout.credentials.exists():
         stack.wipe()
     failpoint.FOLDER.mkdir(parents=True)
     try:
         stack.up()
-        stack.stop(SECOND_DATA_WORKER)
+        for name in RESTING:
+            stack.stop(name)
         yield stack
     finally:
         stack.down()
@@ -143,7 +149,7 @@ def stack(session_stack: Stack, books: Books) -> Iterator[Stack]:
     failpoint.disarm()
     books.empty()
     yield session_stack
-    processes.heal(session_stack, resting=frozenset({SECOND_DATA_WORKER}))
+    processes.heal(session_stack, resting=RESTING)
     books.at_rest()
 
 

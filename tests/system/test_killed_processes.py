@@ -12,7 +12,7 @@ from cli.stack import Stack
 from tests.conftest import databases
 from tests.system import processes
 from tests.system.books import Books
-from tests.system.conftest import SECOND_DATA_WORKER
+from tests.system.conftest import RESTING
 from tests.system.patience import until
 from tests.system.service import Service
 
@@ -50,7 +50,8 @@ def test_everything_killed_at_once_comes_back_with_all_that_was_accepted(
     kill_all_of(stack)
     # Bringing it up again is all that an operator does.
     stack.up()
-    stack.stop(SECOND_DATA_WORKER)
+    for name in RESTING:
+        stack.stop(name)
 
     after = post_work(service, books)
     books.all_succeeded([*in_flight, delayed, *after], within=60)
