@@ -100,6 +100,12 @@ def caller() -> Caller:
     return found
 
 
+def also_needs(scope: Scope) -> None:
+    """For a route that needs one more scope for some of what it does."""
+    if not caller().may(scope):
+        raise MissingScope(scope)
+
+
 def _admit(app: Flask) -> None:
     if request.endpoint is None:
         return  # there is no such route, which everybody may know

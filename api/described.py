@@ -114,6 +114,10 @@ REQUEST_HEADERS: dict[str, dict[str, Any]] = {
             "examples": ['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
         },
     },
+    "If-Match": {
+        "description": "The `ETag` of an answer before: 412 when the task has changed since",
+        "schema": {"type": "string"},
+    },
     "If-None-Match": {
         "description": "The `ETag` of an answer before: 304 when nothing has changed since",
         "schema": {"type": "string"},

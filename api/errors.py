@@ -21,6 +21,7 @@ from ledger.idempotency import KeyReused
 from ledger.queries import BadCursor
 from tasks import log
 from tasks.catalog import UnknownTaskType
+from tasks.edit import NotWaiting, Stale
 from tasks.replay import NotReplayable, NotResolvable
 from tasks.revoke import UnknownTask
 from tasks.storage import MissingFile, NotAFile, TooLarge
@@ -146,6 +147,16 @@ def register(app: Flask) -> None:
     @app.errorhandler(KeyReused)
     def _(error: KeyReused) -> Response:
         return problem(422, "Key used before", inspect.getdoc(error) or "", kind="/problems/idempotency-key-reused")
+
+    @app.errorhandler(NotWaiting)
+    def _(error: NotWaiting) -> Response:
+        return problem(
+            409, "Not changed", str(error), kind="/problems/not-waiting", task_id=error.task_id, state=error.state
+        )
+
+    @app.errorhandler(Stale)
+    def _(error: Stale) -> Response:
+        return problem(412, "Changed meanwhile", inspect.getdoc(error) or "", kind="/problems/changed-meanwhile")
 
     @app.errorhandler(BadCursor)
     def _(error: BadCursor) -> Response:

@@ -8,18 +8,19 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from sqlalchemy import Row
 
 from api import answers
+from ledger.editing import Change
 from ledger.filters import Filter
 from ledger.queries import Kin
 from ledger.states import FINAL, State
@@ -28,6 +29,23 @@ from tasks.catalog import LONGEST_TIMEOUT_SECONDS
 from tasks.submit import LONGEST_DELAY_SECONDS, LONGEST_EXPIRY_SECONDS, MOST_PARENTS, Accepted, Submission
 
 Priority = Literal["high", "normal", "low"]
+
+
+def _text(value: Any) -> Any:
+    """Pydantic would take a number for seconds since 1970."""
+    if not isinstance(value, str | None):
+        raise ValueError("must be a text such as 2026-01-31T12:00:00Z")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("run_at lies beyond the calendar, which has the years 1 to 9999") from None
+
+
+UtcMoment = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
 
 
 class SubmitBody(BaseModel):
@@ -44,7 +62,7 @@ class SubmitBody(BaseModel):
         float, Field(strict=True, ge=0, le=LONGEST_DELAY_SECONDS, description="Seconds to wait before it may start")
     ] = 0
     run_at: Annotated[
-        AwareDatetime | None, Field(description="Time before which it may not start, RFC 3339 with an offset")
+        UtcMoment | None, Field(description="Time before which it may not start, RFC 3339 with an offset")
     ] = None
     max_retries: Annotated[int, Field(strict=True, ge=0, le=retry.MOST_RETRIES)] | None = None
     timeout: Annotated[
@@ -62,14 +80,6 @@ class SubmitBody(BaseModel):
     on_parent_failure: Annotated[
         Literal["fail", "ignore"], Field(description="What becomes of it when one of them does not succeed")
     ] = "fail"
-
-    @field_validator("run_at")
-    @classmethod
-    def _in_utc(cls, run_at: datetime | None) -> datetime | None:
-        try:
-            return run_at and run_at.astimezone(UTC)
-        except OverflowError:
-            raise ValueError("run_at lies beyond the calendar, which has the years 1 to 9999") from None
 
     @model_validator(mode="after")
     def _one_time(self) -> SubmitBody:
@@ -108,11 +118,42 @@ class BatchBody(BaseModel):
 
 
 class PatchBody(BaseModel):
-    """`PATCH /api/tasks/<id>`: the one change that a task takes."""
+    """`PATCH /api/tasks/<id>`: take a task back, or change one that waits."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
 
-    status: Literal["canceled"]
+    status: Annotated[Literal["canceled"] | None, Field(description="Takes the task back, and stands alone")] = None
+    priority: Annotated[Priority | None, Field(description="Which queue of its worker")] = None
+    delay: Annotated[
+        float | None, Field(strict=True, ge=0, le=LONGEST_DELAY_SECONDS, description="Seconds from now to wait")
+    ] = None
+    run_at: Annotated[
+        UtcMoment | None, Field(description="Time before which it may not start, RFC 3339 with an offset")
+    ] = None
+    max_retries: Annotated[int, Field(strict=True, ge=0, le=retry.MOST_RETRIES)] | None = None
+    timeout: Annotated[
+        int, Field(strict=True, ge=1, le=LONGEST_TIMEOUT_SECONDS, description="Seconds one attempt may take")
+    ] | None = None
+
+    @model_validator(mode="after")
+    def _one_change(self) -> PatchBody:
+        given = self.model_dump(exclude_none=True)
+        if not given:
+            raise ValueError(f"say what to change: {', '.join(type(self).model_fields)}")
+        if self.status and len(given) > 1:
+            raise ValueError("a task that is taken back cannot be changed as well")
+        if self.delay is not None and self.run_at is not None:
+            raise ValueError("give either delay or run_at, not both")
+        return self
+
+    def change(self) -> Change:
+        return Change(
+            priority=self.priority,
+            delay_seconds=self.delay,
+            run_at=self.run_at,
+            max_retries=self.max_retries,
+            timeout_seconds=self.timeout,
+        )
 
 
 #: A word to those who read the task later.

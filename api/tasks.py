@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from ledger import queries
 from ledger.callers import Scope
 from ledger.states import State
 from settings import settings
-from tasks import outcome, results, submit
+from tasks import edit, outcome, results, submit
 from tasks.revoke import Stop, UnknownTask
 
 blueprint = Blueprint("tasks", __name__, url_prefix="/api/tasks")
@@ -127,12 +128,21 @@ def history(task_id: str) -> Response:
 
 
 @blueprint.patch("/<task_id>")
-@describe({200: answers.Changed}, body=schemas.PatchBody, headers=["Prefer"], faults=[409])
+@describe({200: answers.Changed}, body=schemas.PatchBody, headers=["Prefer", "If-Match"], faults=[409, 412])
 @auth.needs(Scope.STOP)
 def change(task_id: str) -> Response:
-    """`{"status": "canceled"}` takes a task back."""
+    """Change a task that waits, or take a task back with `{"status": "canceled"}`.
+
+    A task that runs or is over cannot be changed (409). With `If-Match` and the `ETag` of an answer before, nothing is
+    changed when the task has changed since (412).
+    """
     task_id = reading.task_id(task_id)
-    reading.body(schemas.PatchBody)
+    asked = reading.body(schemas.PatchBody)
+    seen_at = _seen_at(task_id)
+    if not asked.status:
+        auth.also_needs(Scope.WRITE)
+        edit.edit(task_id, asked.change(), by="PATCH /api/tasks", seen_at=seen_at, caller=auth.caller())
+        return _shown(task_id)
     stop = verdicts.stop(task_id, by="PATCH /api/tasks")
     return _shown(task_id, verdict=stop) if stop.took_effect else verdicts.answer(stop)
 
@@ -143,6 +153,20 @@ def change(task_id: str) -> Response:
 def stop(task_id: str) -> Response:
     """Take a task back, with a verdict."""
     return verdicts.answer(verdicts.stop(reading.task_id(task_id), by="POST /api/tasks/<id>/stop"))
+
+
+def _seen_at(task_id: str) -> datetime | None:
+    """The row's last move, when the client says that it has seen the task as it is now."""
+    if "If-Match" not in request.headers:
+        return None
+    row = queries.task(task_id, caller=auth.caller())
+    if row is None:
+        raise UnknownTask(task_id)
+    etag, _ = _shown(task_id).get_etag()
+    if not request.if_match.contains(etag or ""):
+        raise edit.Stale
+    moved_at: datetime = row.updated_at
+    return moved_at
 
 
 def _shown(task_id: str, verdict: Stop | None = None) -> Response:

@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ledger import db
 from ledger.models import dependencies, endings, events, tasks
-from ledger.states import MOVES
+from ledger.states import MOVES, State
 
 NOW = db.NOW
 
@@ -57,6 +57,30 @@ def move(
     )
     if move.enters.is_final:
         _leave_endings(connection, [task_id])
+    return True
+
+
+def change(
+    connection: Connection,
+    task_id: str,
+    state: State,
+    attempt: int,
+    *,
+    values: dict[str, Any],
+    remark: str,
+    detail: Any,
+) -> bool:
+    """Change a task that stays in its state, with the audit row `edited`; whether it still was in that state."""
+    result = connection.execute(
+        update(tasks).where(tasks.c.id == task_id, tasks.c.state == state).values(updated_at=NOW, **values)
+    )
+    if result.rowcount != 1:
+        return False
+    connection.execute(
+        insert(events).values(
+            task_id=task_id, at=NOW, event="edited", state=state, attempt=attempt, remark=remark, detail=detail
+        )
+    )
     return True
 
 

@@ -73,6 +73,8 @@ MOVES = {
     move.name: move
     for move in (
         _move("due", frozenset({State.SCHEDULED, State.RETRYING}), State.QUEUED),
+        # A change of its time, while it waits.
+        _move("postponed", State.QUEUED, State.SCHEDULED),
         _move("unblocked", State.BLOCKED, State.QUEUED),
         # What it waited for came before its own time did.
         _move("unblocked_early", State.BLOCKED, State.SCHEDULED),

@@ -21,6 +21,14 @@ class Ticket:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a ticket was sent with and its task may have been changed from since."""
+
+    queue: str
+    timeout_seconds: int
+
+
+@dataclass(frozen=True)
 class Place:
     """A ticket's place among those of its queue: tickets that were sent together stand in the order of their ids."""
 

@@ -33,7 +33,7 @@ from ledger.db import later
 from ledger.idempotency import Once
 from ledger.models import events, tasks
 from ledger.states import MOVES, WAITING, State
-from ledger.tickets import Place, Ticket
+from ledger.tickets import Place, Terms, Ticket
 
 NOW = db.NOW
 
@@ -152,9 +152,14 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
     }
 
 
-def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> Claim | None:
+def claim(
+    task_id: str, attempt: int, *, worker: str, lease_seconds: float, terms: Terms | None = None
+) -> Claim | None:
     """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, its time has run out, or its
-    queue is paused."""
+    queue is paused.
+
+    `terms` are those of the ticket; a task that was changed since has another ticket.
+    """
 
     def work(connection: Connection) -> Claim | None:
         won = moving.move(
@@ -174,7 +179,7 @@ def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> C
             },
             event_attempt=attempt,
             detail={"worker": worker},
-            also=and_(or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW), pauses.is_open()),
+            also=and_(or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW), pauses.is_open(), *_on(terms)),
         )
         if won:
             return _claim_of(connection, task_id, attempt)
@@ -183,6 +188,12 @@ def claim(task_id: str, attempt: int, *, worker: str, lease_seconds: float) -> C
         return None
 
     return db.transact(work)
+
+
+def _on(terms: Terms | None) -> list[ColumnElement[bool]]:
+    if terms is None:
+        return []
+    return [tasks.c.queue == terms.queue, tasks.c.timeout_seconds == terms.timeout_seconds]
 
 
 def expire(limit: int = 500) -> int:
@@ -461,18 +472,19 @@ def _due(state: State, limit: int) -> Select[Any]:
 
 def mark_dispatched(sent: Sequence[Ticket]) -> None:
     """The broker has these tickets. A task that moved on meanwhile is left alone."""
-    by_attempt: dict[int, list[str]] = {}
+    alike: dict[tuple[int, str], list[str]] = {}
     for ticket in sent:
-        by_attempt.setdefault(ticket.attempt, []).append(ticket.task_id)
+        alike.setdefault((ticket.attempt, ticket.queue), []).append(ticket.task_id)
 
     def work(connection: Connection) -> None:
-        for attempt, task_ids in by_attempt.items():
+        for (attempt, queue), task_ids in alike.items():
             connection.execute(
                 update(tasks)
                 .where(
                     tasks.c.id.in_(sorted(task_ids)),
                     tasks.c.state == State.QUEUED,
                     tasks.c.attempt == attempt - 1,
+                    tasks.c.queue == queue,
                 )
                 .values(dispatched_at=NOW, dispatches=tasks.c.dispatches + 1)
             )

@@ -22,7 +22,7 @@ from kombu import Connection
 
 import celery_config
 from ledger import transitions
-from ledger.tickets import Ticket
+from ledger.tickets import Terms, Ticket
 from settings import settings
 
 log = logging.getLogger(__name__)
@@ -185,6 +185,11 @@ def message_of(ticket: Ticket) -> Message:
             "stamps": {},
         },
     )
+
+
+def terms_of(request: Any) -> Terms:
+    """The terms of the ticket that a worker's child was given, as Celery hands it over."""
+    return Terms(request.delivery_info["routing_key"], int(request.timelimit[0]) - HARD_LIMIT_MARGIN_SECONDS)
 
 
 _ORIGIN = f"sluice@{socket.gethostname()}"

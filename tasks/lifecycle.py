@@ -31,6 +31,7 @@ import celery_config
 import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.states import LIVE, State
+from ledger.tickets import Terms
 from settings import settings
 from tasks import catalog, failure, heartbeat, log, results, revoke
 from tasks.attempt import Attempt, Interrupted, LeaseLost, Leaving, Stopped, TimedOut
@@ -85,7 +86,7 @@ def _leave(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(0)
 
 
-def run(task_id: str, number: int, *, worker: str) -> str | None:
+def run(task_id: str, number: int, *, worker: str, terms: Terms | None = None) -> str | None:
     """Do what a ticket asks for, unless its task was stopped, is somebody else's, or is done already.
 
     Answers with the state that the task is in now, or None when it is another attempt's.
@@ -93,17 +94,17 @@ def run(task_id: str, number: int, *, worker: str) -> str | None:
     global _has_ticket
     _has_ticket = True
     try:
-        return _run(task_id, number, worker)
+        return _run(task_id, number, worker, terms)
     finally:
         _has_ticket = False
         if _leaving:
             raise SystemExit(0)
 
 
-def _run(task_id: str, number: int, worker: str) -> str | None:
+def _run(task_id: str, number: int, worker: str, terms: Terms | None) -> str | None:
     with log.about(task_id, number):
         failpoints.reach("f5")
-        claim = _claim(task_id, number, worker)
+        claim = _claim(task_id, number, worker, terms)
         if claim is None:
             logger.debug("dropped a ticket: the task is not waiting for it", extra={"action": "ticket_dropped"})
             return _state(task_id, unless=LIVE)
@@ -128,11 +129,13 @@ def _state(task_id: str, *, unless: Collection[State] = ()) -> str | None:
     return state.value if state and state not in unless else None
 
 
-def _claim(task_id: str, number: int, worker: str) -> transitions.Claim | None:
+def _claim(task_id: str, number: int, worker: str, terms: Terms | None) -> transitions.Claim | None:
     if _leaving:
         return None
     lease_seconds = settings().lease_seconds
-    claim = _patiently(lambda: transitions.claim(task_id, number, worker=worker, lease_seconds=lease_seconds))
+    claim = _patiently(
+        lambda: transitions.claim(task_id, number, worker=worker, lease_seconds=lease_seconds, terms=terms)
+    )
     if claim is not None:
         _count_inversion(claim)
     return claim

@@ -18,7 +18,7 @@ import celery_config
 from ledger import db, fitness, schema
 from ledger.presence import BEAT_SECONDS
 from settings import settings
-from tasks import catalog, lifecycle, parent
+from tasks import catalog, dispatch, lifecycle, parent
 from tasks import log as task_log
 from workers import children
 from workers.drain import Drain
@@ -68,7 +68,8 @@ def register_types(app: Any, kind: str) -> None:
 
 def run(self: Any, attempt: int) -> str | None:
     """What every ticket makes a child do."""
-    return lifecycle.run(self.request.id, attempt, worker=self.request.hostname)
+    terms = dispatch.terms_of(self.request)
+    return lifecycle.run(self.request.id, attempt, worker=self.request.hostname, terms=terms)
 
 
 class LeanConsumer(Consumer):
