@@ -122,9 +122,17 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _speaks_amqp(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("amqp://", "amqps://")):
-            raise ValueError("must start with amqp:// or amqps://: the queues are RabbitMQ's")
+        if not all(each.startswith(("amqp://", "amqps://")) for each in url.get_secret_value().split(";")):
+            raise ValueError(
+                "must start with amqp:// or amqps://: the queues are RabbitMQ's; "
+                "the nodes of a cluster are separated by semicolons"
+            )
         return url
+
+    @property
+    def broker_urls(self) -> tuple[str, ...]:
+        """The nodes of the broker, in the order in which they are tried."""
+        return tuple(self.broker_url.get_secret_value().split(";"))
 
     @field_validator("smtp_url")
     @classmethod

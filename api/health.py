@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from flask import Blueprint, Response, jsonify
 from sqlalchemy.exc import DBAPIError
@@ -119,14 +119,21 @@ def _faults(name: str) -> tuple[str, ...]:
 
 
 def _broker() -> str | None:
-    """Ask RabbitMQ for its first frame; that it takes the password is for the relay to find out."""
-    url = urlsplit(settings().broker_url.get_secret_value())
+    """Ask each node of RabbitMQ for its first frame; that it takes the password is for the relay to find out."""
+    faults = ((url, _fault_of_node(url)) for url in map(urlsplit, settings().broker_urls))
+    return "; ".join(f"{url.hostname}:{url.port or 5672} {fault}" for url, fault in faults if fault) or None
+
+
+def _fault_of_node(url: SplitResult) -> str | None:
     if url.scheme == "amqps":
         return None
-    with socket.create_connection((url.hostname or "localhost", url.port or 5672), timeout=_PROBE_SECONDS) as peer:
-        peer.settimeout(_PROBE_SECONDS)
-        peer.sendall(_AMQP_HELLO)
-        return None if peer.recv(1) else "closed the connection"
+    try:
+        with socket.create_connection((url.hostname or "localhost", url.port or 5672), timeout=_PROBE_SECONDS) as peer:
+            peer.settimeout(_PROBE_SECONDS)
+            peer.sendall(_AMQP_HELLO)
+            return None if peer.recv(1) else "closed the connection"
+    except OSError as error:
+        return f"does not answer ({type(error).__name__})"
 
 
 def _redis() -> str | None:

@@ -113,6 +113,11 @@ def value(variables: Mapping[str, str], name: str) -> str | None:
 
 
 def without_password(url: str) -> str:
+    """For people to read. The nodes of a broker are several URLs in one."""
+    return "; ".join(map(_without_password, url.split(";")))
+
+
+def _without_password(url: str) -> str:
     parts = urlsplit(url)
     if not parts.hostname:
         return url

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -298,8 +299,15 @@ def ask_broker(queues: Iterable[str]) -> dict[str, Broker]:
 
 
 def _connected() -> Any:
-    """Without kombu's second try, which waits two seconds before it."""
-    url = settings().broker_url.get_secret_value()
+    """To the first node that answers, without kombu's second try, which waits two seconds before it."""
+    *others, last = settings().broker_urls
+    for url in others:
+        with suppress(AMQPError, OSError):
+            return _connected_to(url)
+    return _connected_to(last)
+
+
+def _connected_to(url: str) -> Any:
     options = {"read_timeout": BROKER_SECONDS, "write_timeout": BROKER_SECONDS}
     client = Connection(url, connect_timeout=BROKER_SECONDS, transport_options=options)
     return client.transport.establish_connection()

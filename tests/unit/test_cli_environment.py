@@ -78,3 +78,8 @@ def test_the_example_lists_every_setting() -> None:
     text = (CHECKOUT / ".env.example").read_text()
     named = {line.lstrip("#").partition("=")[0] for line in text.splitlines() if "=" in line}
     assert settings.variables() | environment.STACK_ONLY <= named
+
+
+def test_no_node_of_a_broker_is_shown_with_its_password() -> None:
+    shown = environment.without_password("amqp://user:secret@one:5672/vhost;amqp://user:secret@two:5672/vhost")
+    assert shown == "amqp://one:5672/vhost; amqp://two:5672/vhost"

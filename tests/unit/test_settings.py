@@ -147,3 +147,11 @@ def test_no_secret_is_shown_by_settings_or_faults(operator: pytest.MonkeyPatch) 
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.load().lease_seconds = 1
+
+
+def test_the_nodes_of_a_broker_are_several_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://one/vhost;amqps://two/vhost")
+    assert settings.load().broker_urls == ("amqp://one/vhost", "amqps://two/vhost")
+    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://one/vhost;redis://two")
+    with pytest.raises(settings.SettingsError, match="separated by semicolons"):
+        settings.load()
