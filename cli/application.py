@@ -47,7 +47,7 @@ def programs(
 
     api = python(
         API,
-        *(_venv("gunicorn"), "--config", "python:api.gunicorn_config"),
+        *(_venv("gunicorn"), "--config", "file:api/gunicorn_config.py"),
         *("--bind", f"127.0.0.1:{site.ports[API]}", "api:create_app()"),
         stop_seconds=35,
         ports=(API,),

@@ -31,7 +31,7 @@ def api(stack: Stack, **variables: str) -> Iterator[Service]:
     """Another door to the same service."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    options = ["--config", "python:api.gunicorn_config", "--bind", f"127.0.0.1:{port}"]
+    options = ["--config", "file:api/gunicorn_config.py", "--bind", f"127.0.0.1:{port}"]
     with _process(stack, "api", [str(_BIN / "gunicorn"), *options, "api:create_app()"], variables):
         service = Service(f"http://127.0.0.1:{port}", stack.environment()["SLUICE_API_KEY"])
         until(lambda: _answers(service), "another door", within=UP_SECONDS)

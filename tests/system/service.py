@@ -24,10 +24,14 @@ class Service:
         self.url = url
         self._key = {"X-API-Key": key}
 
-    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        """One request on a connection of its own, whatever is answered: a kept one might end at a killed process."""
+    def ask(
+        self, method: str, path: str, *, session: requests.Session | None = None, **options: Any
+    ) -> requests.Response:
+        """One request, whatever is answered. Without a session on a connection of its own: a kept one might end at a
+        killed process."""
         options["headers"] = self._key | options.get("headers", {})
-        return requests.request(method, self.url + path, **{"timeout": ANSWER_SECONDS, **options})
+        request = requests.request if session is None else session.request
+        return request(method, self.url + path, **{"timeout": ANSWER_SECONDS, **options})
 
     def get(self, path: str) -> dict[str, Any]:
         answer = self.ask("GET", path)
