@@ -209,7 +209,8 @@ def _work(place: int, chance: random.Random) -> tuple[str, dict[str, Any]]:
             ("data_processing", {"data": [rows, 2, 3], "operation": "statistics"}),
         ],
         "email": [
-            ("email_sending", {"to": "somebody@example.com", "subject": f"Number {place}"}),
+            # A mail whose worker died over it is sent again, under the same Message-ID.
+            ("email_sending", {"to": "somebody@example.com", "subject": f"Number {place}", "if_uncertain": "retry"}),
             ("linger_email", {"seconds": seconds}),
         ],
         "file": [

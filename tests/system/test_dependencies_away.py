@@ -45,9 +45,10 @@ DATABASES = ("ledger", "data")
 
 #: Retries enough to outlast any fault.
 RETRIES = 30
+MAIL = {"to": "somebody@example.com", "if_uncertain": "retry"}
 BODIES = (
     {"task_type": "data_processing", "parameters": {"data": "test data"}, "max_retries": RETRIES},
-    {"task_type": "email_sending", "parameters": {"to": "somebody@example.com"}, "max_retries": RETRIES},
+    {"task_type": "email_sending", "parameters": MAIL, "max_retries": RETRIES},
     {"task_type": "file_processing", "parameters": {"filename": "your_file.txt"}, "max_retries": RETRIES},
 )
 
