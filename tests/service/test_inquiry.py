@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+import celery_config
 from cli.stack import Stack
-from ledger import leadership, pauses, presence, queries, transitions
+from ledger import backlog, db, leadership, pauses, presence, queries, transitions
+from ledger.models import tasks
 from ledger.states import State
 from tasks import dispatch, inquiry
 from tasks.dispatch import Publisher
@@ -232,3 +234,20 @@ def test_the_queues_are_shown_as_the_ledger_has_them(door: FlaskClient, publishe
     assert 60 <= normal["oldest_seconds"] < 120
     assert (items["data.high"]["ready"], items["data.high"]["oldest_seconds"]) == (0, None)
     assert (items["email.high"]["workers"], items["data.low"]["ready"]) == (0, 1)
+
+
+def test_what_has_ended_is_not_read_for_the_queues(door: FlaskClient) -> None:
+    transitions.accept([life.new() for _ in range(3_000)])
+    with db.transaction() as connection:
+        connection.execute(tasks.update().values(state=State.SUCCEEDED))
+    life.accept()
+    before = rows_read()
+    backlog.by_queue(celery_config.queue_names())
+    assert rows_read() - before < 1_500
+
+
+def rows_read() -> int:
+    """So far, by the whole server, which these tests have for themselves."""
+    with db.reading() as connection:
+        found = connection.exec_driver_sql("SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Handler_read%%'")
+        return sum(int(row[1]) for row in found)
