@@ -59,6 +59,8 @@ NEEDS = (
     # What `make up` shows to try next, and the README's lines.
     Need("curl", "curl"),
 )
+#: What only tests call: a small compiler, for the clock that is wrong.
+NEEDS_OF_TESTS = (Need("tcc", "tcc"),)
 
 #: Run as root. Services are not started (exit code 101 of policy-rc.d) while packages are installed, whatever stood in
 #: that file before is put back whatever happens, and what was not enabled before is not enabled after.
@@ -98,11 +100,12 @@ class BootstrapFailed(Trouble):
 
 def main(arguments: Sequence[str]) -> int:
     output = Output.terminal()
-    requirements = ["requirements.txt", *(["requirements-dev.txt"] if "--dev" in arguments else [])]
+    is_for_tests = "--dev" in arguments
+    requirements = ["requirements.txt", *(["requirements-dev.txt"] if is_for_tests else [])]
     try:
         check_python()
         with alone():
-            install_packages(missing_packages(), output)
+            install_packages(missing_packages(NEEDS + (NEEDS_OF_TESTS if is_for_tests else ())), output)
             make_venv(requirements, output)
     except Trouble as trouble:
         output.line()
@@ -125,9 +128,9 @@ def alone() -> Iterator[None]:
         yield
 
 
-def missing_packages() -> list[Need]:
+def missing_packages(needs: Iterable[Need]) -> list[Need]:
     given = {**dotenv.read(CHECKOUT / ".env"), **os.environ}
-    missing = [need for need in NEEDS if not is_elsewhere(need, given) and not is_installed(need.program)]
+    missing = [need for need in needs if not is_elsewhere(need, given) and not is_installed(need.program)]
     if not has_venv_module():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         missing.append(

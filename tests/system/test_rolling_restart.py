@@ -33,7 +33,7 @@ def test_a_rolling_restart_fails_no_request_and_repeats_no_short_task(
     load = Load(service)
     with load.on():
         for _ in range(scale.of(1, 10)):
-            for _ in range(scale.of(3, 5)):
+            for _ in range(scale.of(1, 5)):
                 reload_the_door(stack, load)
             for name in (*celery_config.WORKERS, "monitor"):
                 stack.restart(name)
