@@ -17,8 +17,10 @@ from api import (
     failures,
     files,
     health,
+    keys,
     metrics,
     queues,
+    quotas,
     streams,
     tasks,
     workers,
@@ -45,8 +47,9 @@ def create_app() -> Flask:
     app.before_request(_name_request)
     app.before_request(browsers.refuse_foreign_pages)
     app.after_request(_finish)
+    app.after_request(quotas.tell)
     errors.register(app)
-    for room in (dataset, tasks, streams, failures, explain, queues, workers, files, health, metrics, docs):
+    for room in (dataset, tasks, streams, failures, explain, queues, workers, files, keys, health, metrics, docs):
         app.register_blueprint(room.blueprint)
     auth.guard(app)
     return app

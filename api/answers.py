@@ -376,3 +376,31 @@ class Workers(TypedDict):
 
 
 Document = dict[str, Any]
+
+
+class NewKey(TypedDict):
+    """An API key, shown this once."""
+
+    id: str
+    key: str
+    message: str
+
+
+class Key(TypedDict):
+    """What is known of an API key; `last_used_at` may be some minutes behind."""
+
+    id: str
+    owner: str
+    scopes: list[str]
+    requests_per_minute: int | None
+    most_open_tasks: int | None
+    mails_per_day: int | None
+    note: str
+    created_at: str | None
+    expires_at: str | None
+    revoked_at: str | None
+    last_used_at: str | None
+
+
+class Keys(TypedDict):
+    items: list[Key]

@@ -25,6 +25,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
+from api import quotas
 from ledger import keys
 from ledger.callers import Caller, Scope
 from ledger.keys import Key, Secret
@@ -115,6 +116,7 @@ def _admit(app: Flask) -> None:
     g.caller = _authenticated()
     if not g.caller.may(scope):
         raise MissingScope(scope)
+    quotas.spend(g.caller)
 
 
 def _authenticated() -> Caller:

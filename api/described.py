@@ -86,6 +86,10 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "A queue, or a kind of worker for all of its queues",
         "schema": {"type": "string", "examples": ["data.low", "data"]},
     },
+    "key_id": {
+        "description": "The 8 characters after `sluice_` in the key",
+        "schema": {"type": "string", "examples": ["a1b2c3d4"]},
+    },
     "num": {
         "description": "How many rows",
         "schema": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "examples": [100_000]},

@@ -14,11 +14,13 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from api.answers import Fault
 from api.auth import MissingScope, TooManyFailures, Unauthorized
+from api.quotas import TooManyRequests
 from api.strict_json import BadJson
 from ledger import db
 from ledger.dependents import Circle, UnknownParents
 from ledger.idempotency import KeyReused
 from ledger.queries import BadCursor
+from ledger.quotas import OverQuota
 from tasks import log
 from tasks.catalog import UnknownTaskType
 from tasks.edit import NotWaiting, Stale
@@ -28,6 +30,8 @@ from tasks.storage import MissingFile, NotAFile, TooLarge
 from tasks.submit import BadParameters, NotForYou
 
 logger = logging.getLogger(__name__)
+
+_OVER_QUOTA = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 #: Seconds after which a client may try again when the ledger is away.
 RETRY_AFTER_SECONDS = 1
@@ -197,6 +201,13 @@ def register(app: Flask) -> None:
     def _(error: TooManyFailures) -> Response:
         answer = problem(429, "Too many wrong keys", str(error), kind="/problems/too-many-wrong-keys")
         answer.headers["Retry-After"] = "60"
+        return answer
+
+    @app.errorhandler(TooManyRequests)
+    @app.errorhandler(OverQuota)
+    def _(error: TooManyRequests | OverQuota) -> Response:
+        answer = problem(429, "Over quota", str(error), kind=_OVER_QUOTA)
+        answer.headers["Retry-After"] = str(error.wait_seconds)
         return answer
 
     @app.errorhandler(Forbidden)

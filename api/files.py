@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
 from api import answers, auth
 from api.described import Media, describe
 from api.errors import BadRequest
+from ledger import queries
 from ledger.callers import Scope
 from settings import settings
 from tasks import storage
+from tasks.storage import MissingFile
+
+#: Characters of a task's id.
+_ID_LENGTH = 36
 
 blueprint = Blueprint("files", __name__, url_prefix="/api/files")
 
@@ -54,7 +59,7 @@ def upload() -> Response:
 @auth.needs(Scope.READ)
 def index() -> Response:
     """What can be worked on, and what was made."""
-    return jsonify({"items": storage.list_inputs(), "outputs": storage.list_outputs()})
+    return jsonify({"items": storage.list_inputs(), "outputs": _seen(storage.list_outputs())})
 
 
 @blueprint.get("/<name>")
@@ -70,7 +75,16 @@ def download(name: str) -> Response:
 @auth.needs(Scope.READ)
 def download_output(name: str) -> Response:
     """A file that a task made; its name is in the task's result."""
+    if not _seen([{"filename": name}]):
+        raise MissingFile(f"there is no file {name[:200]} in the storage folder")
     return _sent(name, storage.open_output)
+
+
+def _seen(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The files that tasks of the caller made: a name begins with its task's id."""
+    ids = {each["filename"][:_ID_LENGTH] for each in outputs}
+    mine = queries.seen_of(ids, caller=auth.caller())
+    return [each for each in outputs if each["filename"][:_ID_LENGTH] in mine]
 
 
 def _sent(name: str, open_file: Callable[[str], BinaryIO]) -> Response:

@@ -65,6 +65,7 @@ _TAGS = {
     "queues": "What waits and runs in each queue",
     "workers": "Which workers there are",
     "files": "What file and import tasks work on, and what they made",
+    "keys": "Who may come in",
     "health": "Whether it works",
     "metrics": "Figures for Prometheus",
     "docs": "This page and its document",

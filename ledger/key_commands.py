@@ -16,8 +16,6 @@ from ledger import keys as api_keys
 from ledger.callers import Scope
 from ledger.keys import BadKey, Secret
 
-#: What a key may do unless more is asked for.
-USUAL_SCOPES = (Scope.READ, Scope.WRITE, Scope.STOP)
 _DAY_SECONDS = 86_400
 
 
@@ -53,7 +51,7 @@ def create(
         api_keys.add(
             secret,
             owner=owner,
-            scopes=[Scope(word) for word in scopes] or USUAL_SCOPES,
+            scopes=[Scope(word) for word in scopes] or api_keys.USUAL_SCOPES,
             expires_in_seconds=expires_in_days and expires_in_days * _DAY_SECONDS,
             **bounds,
         )

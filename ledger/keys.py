@@ -26,6 +26,9 @@ NOW = db.NOW
 #: Seconds by which the time of a key's last use may be behind: it is no row to write for each request.
 LAST_USE_SECONDS = 300
 
+#: What a key may do unless something else is asked for.
+USUAL_SCOPES = (Scope.READ, Scope.WRITE, Scope.STOP)
+
 _FORM = re.compile(r"sluice_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
 _OWNER = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _LETTERS = string.ascii_lowercase + string.digits

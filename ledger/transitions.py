@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, dependents, idempotency, moving, pauses, tickets
+from ledger import db, dependents, idempotency, moving, pauses, quotas, tickets
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
 from ledger.idempotency import Once
@@ -58,6 +58,8 @@ class NewTask:
     expires_in_seconds: float | None = None
     depends_on: tuple[str, ...] = ()
     on_parent_failure: str = dependents.FAIL
+    #: Mails that it sends, for the quota of its owner.
+    mails: int = 0
 
     @property
     def state(self) -> State:
@@ -82,13 +84,14 @@ class Claim:
 def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | None = None) -> list[State]:
     """Write a caller's tasks down, all or none. When this returns they are on disk; it answers with their states.
 
-    Raises dependents.UnknownParents and dependents.Circle before anything is written, and idempotency.AlreadyTaken when
-    the key of `once` was used before.
+    Raises dependents.UnknownParents, dependents.Circle and quotas.OverQuota before anything is written, and
+    idempotency.AlreadyTaken when the key of `once` was used before.
     """
 
     def work(connection: Connection) -> list[State]:
         if once is not None:
             idempotency.take(connection, once, [task.task_id for task in new])
+        quotas.take(connection, caller, number=len(new), mails=sum(task.mails for task in new))
         waits = {task.task_id: task.depends_on for task in new}
         states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
         begun = [_begins_as(task, states) for task in new]

@@ -40,6 +40,10 @@ class UnknownTaskType(Exception):
         super().__init__(f"unknown task_type {name!r}{hint}")
 
 
+def _none(parameters: Any) -> int:
+    return 0
+
+
 @dataclass(frozen=True)
 class TaskType:
     name: str
@@ -54,6 +58,8 @@ class TaskType:
     if_uncertain: IfUncertain = IfUncertain.RETRY
     #: What a key needs to submit it.
     scope: Scope = Scope.WRITE
+    #: How many mails a task sends, by its parameters: owners may have a quota.
+    mails: Callable[[Any], int] = _none
 
     @property
     def summary(self) -> str:
@@ -73,6 +79,7 @@ def task_type(
     policy: retry.Policy | None = None,
     if_uncertain: IfUncertain = IfUncertain.RETRY,
     scope: Scope = Scope.WRITE,
+    mails: Callable[[P], int] | None = None,
 ) -> Callable[[Callable[[Attempt, P], Any]], Callable[[Attempt, P], Any]]:
     """Register the decorated function as the handler of a task type.
 
@@ -86,6 +93,7 @@ def task_type(
         if_uncertain: what becomes of a task when nobody knows whether its last step took effect. A type whose
             parameters have a field of this name lets each task choose.
         scope: what an API key needs to submit it.
+        mails: how many mails a task sends, for the quota of its owner.
     """
     if worker not in celery_config.WORKERS:
         raise ValueError(f"{name}: no worker {worker!r}; there are {', '.join(celery_config.WORKERS)}")
@@ -105,6 +113,7 @@ def task_type(
             policy or retry.Policy(),
             if_uncertain,
             scope,
+            mails or _none,
         )
         return handler
 

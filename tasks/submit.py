@@ -138,6 +138,7 @@ def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
         expires_in_seconds=submission.expires_in_seconds,
         depends_on=tuple(dict.fromkeys(submission.depends_on)),
         on_parent_failure=submission.on_parent_failure,
+        mails=kind.mails(parameters),
     )
 
 

@@ -154,7 +154,12 @@ class EmailSending(BaseModel):
 
 
 @task_type(
-    "email_sending", worker="email", parameters=EmailSending, timeout_seconds=300, if_uncertain=IfUncertain.HOLD
+    "email_sending",
+    worker="email",
+    parameters=EmailSending,
+    timeout_seconds=300,
+    if_uncertain=IfUncertain.HOLD,
+    mails=lambda parameters: len(parameters.recipients),
 )
 def send(attempt: Attempt, parameters: EmailSending) -> dict[str, Any]:
     """Send one e-mail message.

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import settings
-from api import auth
+from api import auth, quotas
 from cli.stack import Stack
 from ledger import db, keys, schema
 from ledger.callers import Scope
@@ -52,6 +52,7 @@ def empty(servers: Stack) -> None:
             for table in (marker, data):
                 connection.execute(table.delete())
     auth.forget()
+    quotas.forget()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from api import create_app
 from ledger import db, idempotency
 from ledger.models import idempotency_keys, tasks
 from tests import life, task_types  # noqa: F401  registers the types
+from tests.doors import door_for
 
 BODY: dict[str, Any] = {"task_type": "test_quick", "priority": "high"}
 KEY = '"8e03978e-40d5-43e8-bc93-6894a57f9324"'
@@ -87,7 +88,7 @@ def test_of_many_at_the_same_time_one_is_accepted(door: FlaskClient) -> None:
 
     def ask() -> None:
         start.wait(30)
-        answers.append(post(app.test_client()))
+        answers.append(post(door_for(app=app)))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
