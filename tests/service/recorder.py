@@ -33,7 +33,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def run(task_id: str, number: int, *, worker: str) -> None:
+def run(task_id: str, number: int, *, worker: str, terms: Any = None) -> None:
     if not _claimed(task_id, number):
         record("dropped", task_id)
         return
