@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from api.schemas import SubmitBody
 from ledger.models import tasks
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
@@ -73,6 +74,7 @@ def check(answer: TestResponse, status: int, *named: str) -> None:
         ({"max_retries": 1.5}, "#/max_retries", "integer"),
         ({"max_retries": True}, "#/max_retries", "integer"),
         ({"timeout": 0}, "#/timeout", "greater than or equal to 1"),
+        ({"on_parent_failure": 1}, "#/on_parent_failure", "'fail' or 'ignore'"),
         ({"timeout": 86_401}, "#/timeout", "less than or equal to"),
         ({"parameters": []}, "#/parameters", "dictionary"),
         ({"parameters": None}, "#/parameters", "dictionary"),
@@ -83,7 +85,7 @@ def check(answer: TestResponse, status: int, *named: str) -> None:
         *(
             ({column.name: 1}, f"#/{column.name}", "no such field")
             for column in tasks.columns
-            if column.name not in {"task_type", "priority", "parameters", "max_retries"}
+            if column.name not in SubmitBody.model_fields
         ),
     ],
     ids=lambda part: str(part)[:40],
