@@ -32,8 +32,15 @@ _PAUSE_SECONDS = 0.1
 _RETRY_MILLISECONDS = 3_000
 
 
+#: What each frame holds.
+_EVENTS = Media(
+    "text/event-stream",
+    {"type": "object", "properties": {name: {"type": "string"} for name in ("id", "event", "data")}},
+)
+
+
 @blueprint.get("/<task_id>/events")
-@describe({200: Media("text/event-stream"), 204: None}, headers=["Last-Event-ID"], faults=[400])
+@describe({200: _EVENTS, 204: None}, headers=["Last-Event-ID"], faults=[400])
 @auth.needs(Scope.READ)
 def stream(task_id: str) -> Response:
     """Follow a task while it goes on, as Server-Sent Events.

@@ -33,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=placement.MARIADB,
         help="the server of all databases (mariadb, mysql), or of each: ledger=mariadb,data=mysql,archive=mariadb-2",
     )
+    parser.addoption(
+        "--examples", type=int, default=2, help="requests that test_fuzz makes up for each operation, of each sort"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

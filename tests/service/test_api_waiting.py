@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from api import create_app, waiting
+from cli.stack import Stack
 from ledger import transitions
-from tests import life, task_types  # noqa: F401  registers the types
-from tests.conftest import eventually
+from tests import doors, life, task_types  # noqa: F401  registers the types
+from tests.conftest import CHECKOUT, eventually
 from tests.doors import door_for
 
 QUICK = {"task_type": "test_quick"}
@@ -232,6 +237,43 @@ def test_a_stream_ends_when_its_process_leaves(door: FlaskClient) -> None:
     assert not ended.wait(1)
     worker.alive = False
     eventually(ended.is_set)
+
+
+@pytest.fixture
+def gunicorn(servers: Stack, free_port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A real server, and its address."""
+    url = f"http://127.0.0.1:{free_port}"
+    command = [f"{sys.prefix}/bin/gunicorn", "--config", "python:api.gunicorn_config", "--workers", "1"]
+    with subprocess.Popen([*command, "--bind", url[7:], "api:create_app()"], cwd=CHECKOUT) as process:
+        eventually(lambda: answers_at(f"{url}/livez"), within=60)
+        yield process, url
+        process.kill()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def answers_at(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_a_server_that_is_told_to_leave_does_not_wait_for_its_streams(
+    gunicorn: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    process, url = gunicorn
+    path, key = f"{url}/api/tasks/{life.accept()}/events", {"X-API-Key": doors.MASTER.words}
+    with requests.get(path, headers=key, stream=True, timeout=30) as stream:
+        assert next(stream.iter_lines()) == b"retry: 3000"
+        process.terminate()
+        # Its own patience is thirty seconds.
+        assert process.wait(15) == 0
 
 
 @pytest.mark.parametrize("word", ["x", "-1", "1.5", "9" * 30])
