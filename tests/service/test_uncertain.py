@@ -16,7 +16,7 @@ from ledger import db, replay, transitions, verify
 from ledger.filters import Filter
 from ledger.states import State
 from tasks import failure, parent, resolve
-from tests import life
+from tests import life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
 from tests.service.mailbox import WHERE, Mailbox, free_port
 
