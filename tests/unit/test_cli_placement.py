@@ -19,7 +19,7 @@ THREE = "ledger=mariadb,data=mysql,archive=mariadb-2"
 def site(folder: Path, text: str) -> Site:
     layout = Layout(folder)
     layout.create()
-    names = ("mariadb", "mysql", "mariadb-2", "rabbitmq", "redis", "smtp")
+    names = ("mariadb", "mysql", "mariadb-2", "rabbitmq", "rabbitmq-ui", "redis", "smtp")
     ports = {name: 20_000 + number for number, name in enumerate(names)}
     return Site(layout, ports, Credentials(), placement.parsed(text))
 
