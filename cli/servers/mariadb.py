@@ -41,6 +41,7 @@ def program(site: Site, server: str = NAME) -> Program:
 def prepare(site: Site, server: str = NAME) -> None:
     """Write the configuration, and make the data folder when there is none."""
     folder = site.layout.server(server)
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
     write_private(folder / "init.sql", _first_statements(site, server))
     write_private(folder / "my.cnf", _options(site, server))
     if not (folder / "data").exists():
@@ -81,6 +82,8 @@ def _options(site: Site, server: str) -> str:
 [mariadbd]
 user = {pwd.getpwuid(os.getuid()).pw_name}
 datadir = {folder / "data"}
+# Not the system's: a server that starts clears away there what it takes for its own, and others' queries fail.
+tmpdir = {folder / "tmp"}
 bind-address = 127.0.0.1
 port = {site.ports[server]}
 # In the data folder: a longer path might not fit into the 107 characters of a socket's name.
