@@ -9,8 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ledger import queries, transitions
-from ledger.callers import Scope
+from ledger import editing, queries, transitions
+from ledger.callers import Caller, Scope
+from ledger.editing import Change
 from ledger.states import State
 from ledger.tickets import Terms
 from tasks import relay
@@ -143,6 +144,16 @@ def test_only_its_owner_with_the_right_to_write_changes_a_task() -> None:
     assert patch(stopper, task_id, priority="high").status_code == 403
     assert life.task(task_id).priority == "normal"
     assert patch(ada, task_id, priority="high").status_code == 200
+
+
+def test_the_ledger_itself_leaves_alone_what_moved_or_is_anothers() -> None:
+    task_id, change = life.accept(), Change(max_retries=9)
+    seen_at = life.task(task_id).updated_at
+    stranger = Caller("emmy", frozenset({Scope.WRITE}))
+    assert editing.edit(task_id, change, remark="by a stranger", caller=stranger) is None
+    assert life.task(task_id).max_retries != 9
+    first, second = (editing.edit(task_id, change, remark="by a test", seen_at=seen_at) for _ in range(2))
+    assert (first and first.won, second and second.won, second and second.is_stale) == (True, False, True)
 
 
 @pytest.mark.parametrize(
