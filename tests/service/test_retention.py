@@ -120,13 +120,14 @@ def test_nothing_is_purged_when_it_is_kept_for_ever(configured: Callable[..., No
 
 
 def test_a_task_with_a_branch_in_doubt_is_kept_until_that_is_settled() -> None:
-    task_id = over(31)
+    other, task_id = over(31), over(31)
     branch = xa.Branch(xa.BranchId(task_id, 7, "archive"))
     branch.start()
     branch.prepare()
     branch.close()
-    assert purge() == 0
-    assert queries.task(task_id) is not None
+    assert purge() == 1
+    assert queries.task(other) is None
+    assert (queries.task(task_id) is not None, markers(task_id)) == (True, 1)
     life.clear_up()
     assert purge() == 1
 
