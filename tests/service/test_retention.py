@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask.testing import FlaskClient
@@ -119,6 +119,13 @@ def test_nothing_is_purged_when_it_is_kept_for_ever(configured: Callable[..., No
     assert purge() == 0
 
 
+@pytest.fixture
+def _cleared() -> Iterator[None]:
+    yield
+    life.clear_up()
+
+
+@pytest.mark.usefixtures("_cleared")
 def test_a_task_with_a_branch_in_doubt_is_kept_until_that_is_settled() -> None:
     other, task_id = over(31), over(31)
     branch = xa.Branch(xa.BranchId(task_id, 7, "archive"))
