@@ -177,7 +177,8 @@ def test_nothing_is_known_of_an_unknown_task() -> None:
         ),
         (
             "ix_tasks_state_id",
-            "SELECT id, finished_at FROM tasks WHERE state = 'queued' AND id > '0' AND id < 'x' ORDER BY id LIMIT 200",
+            "SELECT id, finished_at FROM tasks FORCE INDEX (ix_tasks_state_id) WHERE state = 'queued' "
+            "AND id > '0' AND id < 'x' ORDER BY id LIMIT 200",
         ),
         ("ix_task_events_task", "SELECT * FROM task_events WHERE task_id = 'x' ORDER BY seq"),
     ],
