@@ -61,7 +61,7 @@ def mixed(number: int, chance: random.Random) -> Iterator[dict[str, Any]]:
         kind = celery_config.WORKERS[place % 3]
         real = {
             "data": ("bulk_insert", {"rows": chance.randrange(1_000, 30_000)}),
-            "email": ("email_sending", {"to": "somebody@example.com"}),
+            "email": ("email_sending", {"to": "somebody@example.com", "if_uncertain": "retry"}),
             "file": ("file_processing", {"filename": "your_file.txt", "operation": "compress"}),
         }
         slow = (f"linger_{kind}", {"seconds": chance.uniform(0.2, 0.6)})

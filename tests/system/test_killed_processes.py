@@ -63,7 +63,7 @@ def post_work(service: Service, books: Books) -> list[str]:
     posted = [
         service.post("slow_insert", {"rows": 1000, "seconds": 2}, max_retries=10),
         service.post("data_processing", {"data": "test data"}, max_retries=10),
-        service.post("email_sending", {"to": "recipient@example.com"}, max_retries=10),
+        service.post("email_sending", {"to": "recipient@example.com", "if_uncertain": "retry"}, max_retries=10),
         service.post("file_processing", {"filename": "your_file.txt"}, max_retries=10),
     ]
     posted += [service.post(f"linger_{kind}", {"seconds": 1}) for kind in celery_config.WORKERS]

@@ -17,7 +17,7 @@ from tests.system.processes import away
 from tests.system.service import Service
 
 
-@pytest.mark.parametrize("lose", [long_only(broker.purge), broker.delete, broker.wipe])
+@pytest.mark.parametrize("lose", [long_only(each) for each in (broker.purge, broker.delete, broker.wipe)])
 def test_every_task_ends_though_rabbitmq_lost_its_tickets(
     lose: Callable[[Stack], None], service: Service, stack: Stack, books: Books, scale: Scale
 ) -> None:
