@@ -338,16 +338,19 @@ def finish(
     *,
     result: Any = None,
     keep_result: bool = False,
+    databases: Sequence[str] | None = None,
     done: int | None = None,
     total: int | None = None,
     remark: str | None = None,
     expired_only: bool = False,
 ) -> bool:
-    """Success. `keep_result` leaves what the decision recorded. `expired_only` is for those who act for a silent
-    attempt."""
+    """Success. `keep_result` leaves what the decision recorded. `databases` are those that hold rows of this attempt:
+    an earlier one may have begun branches elsewhere. `expired_only` is for those who act for a silent attempt."""
     values: dict[str, Any] = {"error": None, "lease_until": None, "finished_at": NOW, **_progress(done, total)}
     if not keep_result:
         values["result"] = result
+    if databases is not None:
+        values["participants"] = list(databases)
     also = _EXPIRED if expired_only else None
     return _won("finished", task_id, attempt=attempt, values=values, remark=remark, also=also)
 

@@ -247,7 +247,13 @@ def _succeed(attempt: Attempt, result: Any) -> None:
         failpoints.reach("f12")
     won = _insist(
         attempt,
-        lambda: transitions.finish(attempt.task_id, attempt.number, result=result, **attempt.progressed),
+        lambda: transitions.finish(
+            attempt.task_id,
+            attempt.number,
+            result=result,
+            databases=sorted(attempt.branches),
+            **attempt.progressed,
+        ),
         {State.SUCCEEDED},
     )
     if won:

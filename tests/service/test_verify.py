@@ -54,6 +54,18 @@ def test_all_that_really_happens_is_in_order() -> None:
     assert broken() == {}
 
 
+def test_a_success_without_rows_owes_none_of_an_earlier_attempt() -> None:
+    task_id = life.accept()
+    life.claim(task_id)
+    transitions.join(task_id, 1, db.DATA)
+    error = {"type": "OSError", "message": "gone", "permanent": False, "at": None}
+    transitions.retry(task_id, 1, after_seconds=0, error=error, remark="again")
+    life.release(task_id)
+    life.work(task_id, 2)
+    assert life.task(task_id).participants == []
+    assert broken() == {}
+
+
 def ended_twice(task_id: str) -> None:
     with db.transaction() as connection:
         row = {"task_id": task_id, "event": "finished", "state": "succeeded", "attempt": 1}
