@@ -26,7 +26,7 @@ from tasks.catalog import UnknownTaskType
 from tasks.edit import NotWaiting, Stale
 from tasks.replay import NotReplayable, NotResolvable
 from tasks.revoke import UnknownTask
-from tasks.storage import MissingFile, NotAFile, TooLarge
+from tasks.storage import MissingFile, NoRoom, NotAFile, TooLarge
 from tasks.submit import BadParameters, NotForYou
 
 logger = logging.getLogger(__name__)
@@ -226,6 +226,16 @@ def register(app: Flask) -> None:
     @app.errorhandler(RequestEntityTooLarge)
     def _(_: RequestEntityTooLarge) -> Response:
         return problem(413, "Too large", f"a body may have at most {request.max_content_length or 0:,} bytes here")
+
+    @app.errorhandler(NoRoom)
+    def _(error: NoRoom) -> Response:
+        logger.error("refused: %s", error, extra={"action": "storage_full"})
+        return problem(507, "No room left", f"{error}; nothing was kept, try again when there is room")
+
+    @app.errorhandler(db.Full)
+    def _(error: db.Full) -> Response:
+        logger.error("refused: %s", error, extra={"action": "ledger_full"})
+        return problem(503, "Database full", "the database's disk is full; nothing was accepted, try again later")
 
     @app.errorhandler(db.Unavailable)
     def _(error: db.Unavailable) -> Response:

@@ -33,7 +33,7 @@ _ANY_FILE = Media("application/octet-stream")
 
 
 @blueprint.post("")
-@describe({201: answers.Uploaded}, body=_FORM, faults=(400, 413, 422), needs_ledger=False)
+@describe({201: answers.Uploaded}, body=_FORM, faults=(400, 413, 422, 507), needs_ledger=False)
 @auth.needs(Scope.WRITE)
 def upload() -> Response:
     """Store a file: multipart form data with a field `file`, whose file name becomes its name."""

@@ -7,6 +7,7 @@ socket has a deadline: a frozen server must not freeze us.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, literal_column, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import ColumnElement, TextClause
@@ -40,8 +41,16 @@ def earlier(seconds: float) -> ColumnElement[Any]:
 
 #: Deadlock, and lock wait timeout: the transaction is lost but the database is well.
 _TRY_AGAIN = frozenset({1205, 1213})
+MOST_TRIES = 10
 #: No connection, connection lost, too many connections, shutting down, read-only.
 _AWAY = frozenset({1040, 1053, 1077, 1079, 1129, 1203, 1226, 1290, 1836, 1927, 2002, 2003, 2005, 2006, 2013, 2055})
+
+#: Disk full, and table full, which is what InnoDB says of a disk that is.
+_FULL = frozenset({28, 1021, 1114})
+#: A file could not be written, the storage engine failed, also at its commit: the message has the system's own number.
+_SYSTEM = frozenset({3, 1026, 1030, 1180})
+#: No space left on device, and over quota.
+_SYSTEMS_FULL = re.compile(r"\b(errno:|errcode:|error) (28|122)\b", re.IGNORECASE)
 
 #: Seconds for which a process may leave the ledger waiting in the middle of a transaction: less than its fellows wait.
 SILENCE_SECONDS = 5
@@ -53,6 +62,10 @@ class UnknownDatabase(Exception):
 
 class Unavailable(Exception):
     """The database cannot be reached, or did not answer in time."""
+
+
+class Full(Unavailable):
+    """The database's disk has no room left: nothing was written, and nothing can be until somebody makes room."""
 
 
 _LEDGER = "ledger"
@@ -193,9 +206,11 @@ def translated() -> Iterator[None]:
     """A driver's error about an absent server becomes `Unavailable`, where it enters the house."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, InternalError) as error:
         if error.connection_invalidated or error_code(error) in _AWAY:
             raise Unavailable(f"the database does not answer ({error_code(error)})") from error
+        if is_full(error):
+            raise Full(f"the database's disk is full ({error_code(error)})") from error
         raise
     except PoolTimeout as error:
         raise Unavailable("all connections to the database are busy") from error
@@ -233,18 +248,24 @@ def reading(engine: Engine | None = None) -> Iterator[Connection]:
 
 def transact(work: Callable[[Connection], T]) -> T:
     """Run `work` in a transaction, again when InnoDB picked it as the victim of a deadlock."""
-    for _ in range(9):
+    for _ in range(MOST_TRIES):
         try:
             with transaction() as connection:
                 return work(connection)
         except OperationalError as error:
             if error_code(error) not in _TRY_AGAIN:
                 raise
-    with transaction() as connection:
-        return work(connection)
+            lost = error
+    raise Unavailable(f"others got the locks {MOST_TRIES} times in a row ({error_code(lost)})") from lost
 
 
 def error_code(error: DBAPIError) -> int:
     """MySQL's number of the error, 0 when the driver gave none."""
     arguments = getattr(error.orig, "args", ())
     return arguments[0] if arguments and isinstance(arguments[0], int) else 0
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Whether it failed because there is no room left on the server's disk."""
+    code = error_code(error)
+    return code in _FULL or (code in _SYSTEM and _SYSTEMS_FULL.search(str(error.orig)) is not None)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
 
-from ledger import queries, transitions
+from ledger import db, queries, transitions
 from ledger.filters import UNCERTAIN
 from ledger.queries import Standing
 from ledger.states import State
@@ -132,7 +133,10 @@ def _message(error: BaseException) -> str:
         faults = error.errors(include_input=False, include_url=False)
         return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
     # A driver's error carries its SQL behind the first line.
-    return str(getattr(error, "orig", None) or error) or type(error).__name__
+    said = str(getattr(error, "orig", None) or error) or type(error).__name__
+    if isinstance(error, DBAPIError) and db.is_full(error):
+        return f"no room left on the database's disk: {said}"
+    return said
 
 
 def _place(error: BaseException) -> str | None:

@@ -9,6 +9,7 @@ rename, fsync of the folder. Temporary names start with a dot, which no valid na
 
 When things fail
   - A writer that is stopped or fails removes its temporary file.
+  - The disk is full: that is a failure like any other, and named so (`NoRoom`); trying again later may help.
   - A writer that is killed leaves it. The task's next attempt removes those of the attempts before it;
     `sweep` removes what nobody came back for.
   - The rename happened but its answer was lost: the next attempt writes the same name again, with the same
@@ -17,6 +18,7 @@ When things fail
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -57,6 +59,10 @@ class NotAFile(PermanentError):
 
 class TooLarge(PermanentError):
     """The file has more bytes than are allowed."""
+
+
+class NoRoom(Exception):
+    """The disk of the storage folder is full, or the quota on it is used up."""
 
 
 def check_name(name: str, *, length: int = NAME_LENGTH) -> str:
@@ -152,7 +158,8 @@ class _PendingFile:
         self._file: BinaryIO | None = None
 
     def write(self, data: bytes) -> None:
-        self._opened().write(data)
+        with _taking_room(self.name):
+            self._opened().write(data)
         self._hash.update(data)
         self.size += len(data)
 
@@ -162,12 +169,12 @@ class _PendingFile:
         return {"filename": self.name, "size": self.size, "sha256": self._hash.hexdigest()}
 
     def prepare(self) -> None:
-        with self._opened() as file:
+        with _taking_room(self.name), self._opened() as file:
             file.flush()
             os.fsync(file.fileno())
 
     def commit(self) -> None:
-        with _opened_folder(self._folder) as descriptor:
+        with _taking_room(self.name), _opened_folder(self._folder) as descriptor:
             os.rename(self._temporary, self.name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
             os.fsync(descriptor)
 
@@ -199,6 +206,20 @@ class OutputFile(_PendingFile):
             for earlier in range(1, attempt + 1):
                 _remove(f".{earlier}.{name}{_PART}", descriptor)
         super().__init__(_OUT, name, temporary=f".{attempt}.{name}{_PART}")
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def _taking_room(name: str) -> Iterator[None]:
+    """What is written in here may not fit."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise NoRoom(f"no room left in the storage folder for {name}: {error.strerror}") from error
 
 
 @contextmanager

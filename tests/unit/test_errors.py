@@ -22,7 +22,7 @@ from tasks import failure
 from tasks.catalog import UnknownTaskType
 from tasks.retry import PermanentError
 from tasks.revoke import UnknownTask
-from tasks.storage import MissingFile, NotAFile, TooLarge
+from tasks.storage import MissingFile, NoRoom, NotAFile, TooLarge
 from tasks.submit import BadParameters
 from tests.recording import configure
 
@@ -73,6 +73,8 @@ def answer_to(app: Flask, error: Exception) -> Any:
         (NotAFile("'a' is a folder"), 404, "'a' is a folder"),
         (TooLarge("more than 5 bytes"), 413, "more than 5 bytes"),
         (db.Unavailable("the database does not answer (2003)"), 503, "try again"),
+        (db.Full("the database's disk is full (1114)"), 503, "disk is full"),
+        (NoRoom("no room left in the storage folder for x"), 507, "nothing was kept"),
         (RuntimeError(CANARY), 500, "the log has it under the request id"),
     ],
     ids=lambda part: type(part).__name__ if isinstance(part, Exception) else "",
@@ -107,7 +109,13 @@ def test_a_misspelt_field_comes_with_the_one_that_was_meant() -> None:
 
 @pytest.mark.parametrize(
     ("error", "permanent"),
-    [(ValueError("x"), False), (PermanentError("x"), True), (TooLarge("x"), True), (complaint(legs=1), True)],
+    [
+        (ValueError("x"), False),
+        (PermanentError("x"), True),
+        (TooLarge("x"), True),
+        (NoRoom("x"), False),
+        (complaint(legs=1), True),
+    ],
 )
 def test_only_some_errors_are_for_good(error: Exception, permanent: bool) -> None:
     assert failure.describe(error)["permanent"] is permanent
@@ -147,3 +155,29 @@ def test_an_absent_database_has_one_name(error: Exception) -> None:
 def test_a_database_that_answers_is_not_absent(number: int) -> None:
     with pytest.raises(sqlalchemy.exc.OperationalError), db.translated():
         raise sqlalchemy.exc.OperationalError("SELECT 1", {}, DriverError(number, "no"))
+
+
+FULL = [
+    (sqlalchemy.exc.OperationalError, 1114, "The table 'data' is full"),
+    (sqlalchemy.exc.OperationalError, 1021, "Disk full (/tmp/#sql); waiting for someone to free some space"),
+    (sqlalchemy.exc.OperationalError, 1030, 'Got error 28 "No space left on device" from storage engine InnoDB'),
+    (sqlalchemy.exc.OperationalError, 1026, 'Error writing file "x" (errno: 28 "No space left on device")'),
+    (sqlalchemy.exc.InternalError, 3, "Error writing file './x' (Errcode: 122 \"Disk quota exceeded\")"),
+    (sqlalchemy.exc.InternalError, 28, "No space left on device"),
+]
+
+
+@pytest.mark.parametrize(("kind", "code", "said"), FULL, ids=[str(code) for _, code, _ in FULL])
+def test_a_full_disk_has_one_name_and_is_told_of(kind: type[Exception], code: int, said: str) -> None:
+    error = kind("INSERT", {}, DriverError(code, said))
+    with pytest.raises(db.Full), db.translated():
+        raise error
+    told = failure.describe(error)
+    assert told["message"].startswith("no room left on the database's disk: ")
+    assert told["permanent"] is False
+
+
+def test_another_fault_of_a_file_is_no_full_disk() -> None:
+    error = sqlalchemy.exc.OperationalError("INSERT", {}, DriverError(1030, "Got error 128 from storage engine"))
+    with pytest.raises(sqlalchemy.exc.OperationalError), db.translated():
+        raise error

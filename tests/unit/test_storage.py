@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -208,6 +209,19 @@ def test_a_rolled_back_output_leaves_nothing(folder: Path, prepared: bool) -> No
     if prepared:
         file.prepare()
     file.rollback()
+    file.rollback()
+    assert contents(folder / "out") == []
+
+
+def test_a_full_disk_is_named_and_nothing_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    file = output()
+    file.write(b"data")
+    with pytest.raises(storage.NoRoom, match="no room left in the storage folder"):
+        file.prepare()
     file.rollback()
     assert contents(folder / "out") == []
 
