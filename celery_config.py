@@ -131,9 +131,10 @@ def celery_options() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
         "broker_connection_max_retries": None,
-        # Exclusive control queues turn a half-open reconnect into RESOURCE_LOCKED, and the worker leaves.
-        "control_queue_durable": True,
+        # Exclusive control queues turn a half-open reconnect into RESOURCE_LOCKED, and the worker leaves. A durable one
+        # lies on one node of a cluster and cannot be declared while that is down: the worker waited for its return.
+        "control_queue_durable": False,
         "control_queue_exclusive": False,
-        "event_queue_durable": True,
+        "event_queue_durable": False,
         "event_queue_exclusive": False,
     }

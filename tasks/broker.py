@@ -11,7 +11,7 @@ from kombu import Connection
 
 import celery_config
 from settings import settings
-from tasks.dispatch import CONNECT_SECONDS, BrokerUnavailable
+from tasks.dispatch import CONNECT_SECONDS, BrokerUnavailable, reach
 
 
 class Look:
@@ -41,7 +41,7 @@ def look() -> Iterator[Look]:
         transport_options={"read_timeout": seconds, "write_timeout": seconds},
     )
     try:
-        connection.connect()
+        reach(connection)
         yield Look(connection)
     except (AMQPError, OSError) as error:
         raise BrokerUnavailable(f"{type(error).__name__}: {error}") from error

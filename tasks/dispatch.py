@@ -40,6 +40,14 @@ class BrokerUnavailable(Exception):
     """RabbitMQ cannot be reached, is blocked by an alarm, or did not confirm in time."""
 
 
+def reach(connection: Connection) -> None:
+    """Connect to the first node that answers; each is tried once. kombu's `connect` makes two tries however many nodes
+    there are, and sits two seconds between them when there is one."""
+    connection.ensure_connection(
+        max_retries=len(settings().broker_urls) - 1, interval_start=0, reraise_as_library_errors=False
+    )
+
+
 class Publisher:
     """One connection to the broker, for one thread. Opened when needed, dropped after any trouble."""
 
@@ -86,7 +94,7 @@ class Publisher:
             heartbeat=0,
             transport_options={"read_timeout": CONFIRM_SECONDS, "write_timeout": CONFIRM_SECONDS},
         )
-        self._connection.connect()
+        reach(self._connection)
         self._channel = self._connection.channel()
         for queue in celery_config.all_queues():
             queue(self._channel).declare()

@@ -11,6 +11,7 @@ from kombu import Connection
 
 import celery_config
 from settings import settings
+from tasks import dispatch
 
 #: Where nobody listens.
 NOWHERE = "amqp://guest@127.0.0.1:1//"
@@ -19,6 +20,7 @@ NOWHERE = "amqp://guest@127.0.0.1:1//"
 @contextmanager
 def channel() -> Iterator[Any]:
     with Connection(settings().broker_url.get_secret_value(), connect_timeout=5) as connection:
+        dispatch.reach(connection)
         yield connection.channel()
 
 

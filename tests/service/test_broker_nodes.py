@@ -1,4 +1,4 @@
-"""The broker is a cluster: whoever speaks to it goes on to the next node when one is away."""
+"""The broker is a cluster: whoever speaks to it goes on to the next node when some are away."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from tasks.dispatch import Publisher
 from tests import broker, life, task_types  # noqa: F401  registers the types
 
 QUEUE = "data.normal"
+AWAY = "amqp://guest@127.0.0.1:2//"
 
 
 @pytest.fixture(autouse=True)
-def _first_node_away(servers: Stack, configured: Callable[..., None]) -> None:
+def _two_nodes_away(servers: Stack, configured: Callable[..., None]) -> None:
     broker.declare_empty()
-    configured(CELERY_BROKER_URL=f"{broker.NOWHERE};{os.environ['CELERY_BROKER_URL']}")
+    configured(CELERY_BROKER_URL=f"{AWAY};{broker.NOWHERE};{os.environ['CELERY_BROKER_URL']}")
 
 
 def test_tickets_go_to_the_node_that_is_there() -> None:
@@ -41,7 +42,8 @@ def test_a_look_into_the_queues_finds_the_node_that_is_there() -> None:
     inquiry._connected().collect()
 
 
-def test_the_service_is_ready_and_names_the_node_that_is_away(door: FlaskClient) -> None:
+def test_the_service_is_ready_and_names_those_that_are_away(door: FlaskClient) -> None:
     answer = door.get("/readyz")
     assert (answer.status_code, answer.get_json()["status"]) == (200, "warn")
-    assert answer.get_json()["checks"]["broker"]["detail"] == "127.0.0.1:1 does not answer (ConnectionRefusedError)"
+    refused = "does not answer (ConnectionRefusedError)"
+    assert answer.get_json()["checks"]["broker"]["detail"] == f"127.0.0.1:2 {refused}; 127.0.0.1:1 {refused}"

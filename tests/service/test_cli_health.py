@@ -54,7 +54,7 @@ def test_a_worker_that_is_not_there_is_not_ready(hands: Hands) -> None:
 def answering(url: str, name: str, *, seconds: Iterator[float]) -> Iterator[None]:
     """Somebody who answers pings as a worker does, and takes his time for each."""
     app: Any = Celery("unhurried", broker=url, set_as_current=False)
-    app.conf.update(control_queue_durable=True, control_queue_exclusive=False)
+    app.conf.update(control_queue_durable=False, control_queue_exclusive=False)
 
     def ping(_: Any) -> dict[str, str]:
         time.sleep(next(seconds))
