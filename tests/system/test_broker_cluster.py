@@ -24,6 +24,8 @@ AGAIN_SECONDS = 30.0
 pytestmark = pytest.mark.long
 
 
+# On a busy machine a node needs most of a minute to come back.
+@pytest.mark.timeout(2400)
 def test_nothing_is_lost_though_the_leading_node_is_killed_again_and_again(
     stack: Stack, books: Books, chance: random.Random, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
