@@ -187,6 +187,6 @@ def test_each_frequent_question_is_answered_by_an_index(key: str, statement: str
     accept_many(300)
     with db.reading() as connection:
         connection.execute(text("ANALYZE TABLE tasks, task_events"))
-        [plan] = connection.execute(text(f"EXPLAIN {statement}")).all()
+        [plan] = connection.execute(text(f"EXPLAIN FORMAT=TRADITIONAL {statement}")).all()
     assert plan.key == key
     assert "filesort" not in (plan.Extra or "")
