@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,9 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
         overrides={"SLUICE_LEASE_SECONDS": "2", "SLUICE_RABBITMQ_UI_PORT": str(PORTS[3])},
         databases=databases(pytestconfig),
     )
+    # RabbitMQ begins anew: what an earlier run deleted, declared and killed it over, it may not be able to recover.
+    stack.down()
+    shutil.rmtree(stack.layout.server("rabbitmq") / "data", ignore_errors=True)
     stack.up(parts=[*stack.databases.values(), "rabbitmq", "redis", "smtp"])
     os.environ.update(stack.environment())
     settings.settings.cache_clear()

@@ -114,17 +114,36 @@ class Hands:
             yield channel
 
     def send(self, tickets: Sequence[Ticket | tuple[str, Message]]) -> None:
-        """Publish tickets, or raw messages for a queue, and wait until RabbitMQ has them."""
+        """Publish tickets, or raw messages for a queue, and wait until RabbitMQ has each in a queue.
+
+        Again and again, since a queue that is being declared anew is there for a moment before it is bound.
+        """
         with Connection(self.url) as connection:
             channel: Any = connection.channel()
             channel.confirm_select()
             confirmed: list[int] = []
+            returned: list[tuple[str, Message]] = []
             channel.events["basic_ack"].add(lambda number, multiple: confirmed.append(number))
-            for each in tickets:
-                queue, message = (each.queue, dispatch.message_of(each)) if isinstance(each, Ticket) else each
-                channel.basic_publish(message, exchange=celery_config.TICKETS.name, routing_key=queue)
-            while max(confirmed, default=0) < len(tickets):
-                connection.drain_events(timeout=10)
+            channel.events["basic_return"].add(lambda error, exchange, queue, body: returned.append((queue, body)))
+            left = [
+                (each.queue, dispatch.message_of(each)) if isinstance(each, Ticket) else each for each in tickets
+            ]
+            sent = 0
+
+            def nothing_left() -> bool:
+                nonlocal left, sent
+                for queue, message in left:
+                    channel.basic_publish(
+                        message, exchange=celery_config.TICKETS.name, routing_key=queue, mandatory=True
+                    )
+                sent += len(left)
+                while max(confirmed, default=0) < sent:
+                    connection.drain_events(timeout=10)
+                left = returned.copy()
+                returned.clear()
+                return not left
+
+            eventually(nothing_left, what="each ticket in a queue")
 
     def ring(self) -> None:
         with self.channel() as channel:
