@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"settings", "failpoints", "ledger", "celery_config"},
     "api": {"settings", "failpoints", "ledger", "celery_config", "tasks"},
     "workers": {"settings", "failpoints", "ledger", "celery_config", "tasks"},
-    "cli": {"settings"},
+    "client": set(),
+    "cli": {"settings", "client"},
 }
 #: What the ledger is kept free of: how tasks travel, how they are served, and rows as objects.
 NOT_IN_THE_LEDGER = {"celery", "kombu", "amqp", "flask", "werkzeug", "redis"}
@@ -133,7 +134,11 @@ def test_no_file_is_a_drawer_for_odds_and_ends() -> None:
     assert not {path for path in files() if {path.stem, path.parent.name} & vague}
 
 
-@pytest.mark.parametrize("room", sorted(set(MAY_IMPORT) - {"settings", "cli"}))
+#: What runs beside the service, where its settings need not be.
+BESIDE = {"cli", "client"}
+
+
+@pytest.mark.parametrize("room", sorted(set(MAY_IMPORT) - {"settings"} - BESIDE))
 def test_only_settings_read_the_environment(room: str) -> None:
     for path in files(room):
         for node in ast.walk(tree(path)):
