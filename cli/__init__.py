@@ -1,1 +1,1 @@
-"""The `sluice` command: the local stack of servers and processes, and what to do with it."""
+"""The `sluice` command: tasks over HTTP, and the local stack of servers and processes."""

@@ -79,6 +79,14 @@ class Layout:
             folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def short(path: Path) -> str:
+    """Relative to where the user stands, when it lies below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def write_private(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace a file in one step, so that nobody reads half of it, readable by its owner only."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

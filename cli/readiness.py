@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cli import application, environment, health, placement
+from cli.layout import short
 from cli.output import Output
 from cli.servers import databases, rabbitmq, redis, smtp
 from cli.site import Site
@@ -34,6 +35,9 @@ class PartFailed(Trouble):
         super().__init__(f"{name} {reason}")
         self.log = log
         self.lines = last_lines(log)
+
+    def more(self) -> Sequence[str]:
+        return [f"The last lines of {short(self.log)}:", *(f"  | {line}" for line in self.lines)]
 
 
 class ServerMissing(Trouble):

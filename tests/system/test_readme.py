@@ -27,16 +27,18 @@ class Block:
         return self.words.startswith("Errors ")
 
 
-def curl_blocks() -> list[Block]:
+def speaking_blocks() -> list[Block]:
     """The fenced blocks that speak to the service, and those that they need, in their order."""
     blocks = [Block(*found) for found in _BLOCK.findall(README.read_text(encoding="utf-8"))]
-    return [block for block in blocks if "curl" in block.commands or "SLUICE_URL=" in block.commands]
+    speak = ("curl", "SLUICE_URL=", "./sluice ")
+    return [block for block in blocks if any(word in block.commands for word in speak)]
 
 
-def test_the_readmes_curl_lines_run_as_pasted(stack: Stack) -> None:
+def test_the_readmes_lines_run_as_pasted(stack: Stack) -> None:
     """In one shell and one after the other, as a reader pastes them."""
-    blocks = curl_blocks()
-    assert sum(block.commands.count("curl ") for block in blocks) >= 5, "the README lost its curl lines"
+    blocks = speaking_blocks()
+    for word in ("curl ", "./sluice "):
+        assert sum(block.commands.count(word) for block in blocks) >= 5, f"the README lost its lines with {word}"
     script = ["set -euo pipefail", TELLING_CURL]
     for number, block in enumerate(blocks):
         script += [f"echo block {number} >&2", block.commands]
