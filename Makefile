@@ -6,7 +6,7 @@ SLUICE := .venv/bin/python -m cli
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo env test test-mysql proof mysql lint clean pins bootstrap bootstrap-dev
+.PHONY: help up down status logs demo env test test-mysql proof postman mysql lint clean pins bootstrap bootstrap-dev
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test-mysql: bootstrap-dev ## run the tests of two-phase commit on the MySQL of `
 
 proof: bootstrap-dev ## stop, kill and freeze writing tasks at the worst moments, and print what came of it
 	@.venv/bin/python -m pytest tests/system/test_storm_*.py $(ARGS)
+
+postman: .venv/bin/python ## run the Postman collection against the running stack (needs npm)
+	@.venv/bin/python -m cli.newman
 
 mysql: ## fetch a real MySQL server for the tests, into .sluice/mysql-server
 	@$(PYTHON) -m cli.mysql_packages $(if $(OPTIONAL),--optional)
