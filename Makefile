@@ -29,9 +29,12 @@ demo: .venv/bin/python ## run the main job again: every task type, and a stopped
 env: .venv/bin/python ## print shell exports for scripts: eval "$(make env)"
 	@$(SLUICE) env
 
+# Tests mostly wait: for a lease to end, a server to come back. Two processes, each with servers of its own, wait together.
+TWO := -n 2 --dist loadfile
+
 test: bootstrap-dev ## check the code and run the tests, with servers of their own
 	@$(MAKE) lint
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest $(or $(ARGS),$(TWO))
 	@$(if $(ARGS),,$(MAKE) test-mysql)
 
 # Whatever speaks XA, with every database on MySQL.

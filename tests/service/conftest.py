@@ -19,7 +19,7 @@ from ledger.models import api_keys, leadership, marker
 from ledger.models import ledger as ledgers
 from tasks import catalog
 from tasks.types.dataset import data
-from tests.conftest import CHECKOUT, PORTS, databases
+from tests.conftest import PORTS, databases, state
 from tests.doors import MASTER, door_for
 from tests.recording import configure
 
@@ -27,7 +27,7 @@ from tests.recording import configure
 @pytest.fixture(scope="session")
 def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
     stack = Stack(
-        CHECKOUT / ".sluice" / "service",
+        state("service"),
         overrides={"SLUICE_LEASE_SECONDS": "2", "SLUICE_RABBITMQ_UI_PORT": str(PORTS[3])},
         databases=databases(pytestconfig),
     )

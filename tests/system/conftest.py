@@ -18,7 +18,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from cli.stack import Stack
-from tests.conftest import PORTS, databases
+from tests.conftest import PORTS, databases, properties
 from tests.system import failpoint, processes, proof
 from tests.system.books import Books
 from tests.system.service import Service
@@ -33,9 +33,6 @@ LONG_TIMEOUT_SECONDS = 1200
 SECOND_DATA_WORKER = "data-2"
 SECOND_MONITOR = "monitor-2"
 RESTING = frozenset({SECOND_DATA_WORKER, SECOND_MONITOR})
-
-#: A line for each storm that ran.
-_PROOF = pytest.StashKey[list[proof.Line]]()
 
 _OVERRIDES = {
     "SLUICE_FAILPOINT_DIR": str(failpoint.FOLDER),
@@ -68,7 +65,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: only with --long")
-    config.stash[_PROOF] = []
     if config.getoption("--seed", None) is None:
         config.option.seed = random.SystemRandom().randrange(1_000_000)
 
@@ -93,10 +89,10 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"system tests: {form} form, --seed {config.option.seed}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if lines := config.stash[_PROOF]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if storms := properties(terminalreporter, "storm"):
         terminalreporter.section("what the storms have shown")
-        for text in proof.table(lines):
+        for text in proof.table(cells for _, cells in storms):
             terminalreporter.write_line(text)
 
 
@@ -160,10 +156,9 @@ def storm(
     service: Service,
     chance: random.Random,
     request: pytest.FixtureRequest,
-    pytestconfig: pytest.Config,
-) -> Storm:
+) -> Iterator[Storm]:
     """A storm with a line of its own in the table at the end."""
     engines = proof.engines({"ledger": books.ledger, **books.databases})
     line = proof.Line(proof.title(request.node.name), engines)
-    pytestconfig.stash[_PROOF].append(line)
-    return Storm(stack, books, service, line, chance)
+    yield Storm(stack, books, service, line, chance)
+    request.node.user_properties.append(("storm", line.cells))

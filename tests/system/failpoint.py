@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import failpoints
-from tests.conftest import CHECKOUT
+from tests.conftest import state
 from tests.system.patience import until
 
-STATE = CHECKOUT / ".sluice" / "system"
+STATE = state("system")
 #: The folder that every process of the stack looks into.
 FOLDER = STATE / "failpoints"
 

@@ -52,9 +52,9 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def table(lines: Iterable[Line]) -> list[str]:
-    """Lines of text, the words left and the numbers right."""
-    rows = [_HEADINGS, *(line.cells for line in lines)]
+def table(lines: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of text, the words left and the numbers right, of each line's cells."""
+    rows = [_HEADINGS, *lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(_aligned(cell, width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 

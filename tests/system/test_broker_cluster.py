@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import beside, cluster, effects, soak
 from tests.system.books import Books
 from tests.system.patience import until
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.long
 # On a busy machine a node needs most of a minute to come back.
 @pytest.mark.timeout(2400)
 def test_nothing_is_lost_though_the_leading_node_is_killed_again_and_again(
-    stack: Stack, books: Books, chance: random.Random, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stack: Stack, books: Books, chance: random.Random, tmp_path: Path, tell: Tell
 ) -> None:
     with cluster.running(tmp_path / "cluster") as brokers, away(stack, "data", "monitor"):
         nodes = {"CELERY_BROKER_URL": brokers.url}
@@ -44,10 +45,9 @@ def test_nothing_is_lost_though_the_leading_node_is_killed_again_and_again(
             everything = books.everybody()
             books.all_succeeded(everything, within=600)
             resent = books.total("redispatched")
-    with capsys.disabled():
-        print(f"\n  {KILLS} kills of the node that leads {QUEUE}, {len(clients.accepted)} accepted, all done")
-        print(f"  posts that were tried again: {dict(clients.refused)}; {resent} tickets sent again")
-        print(f"  seconds until the next start: {', '.join(f'{each:.1f}' for each in sorted(silences))}")
+    tell(f"{KILLS} kills of the node that leads {QUEUE}, {len(clients.accepted)} accepted, all done")
+    tell(f"posts that were tried again: {dict(clients.refused)}; {resent} tickets sent again")
+    tell(f"seconds until the next start: {', '.join(f'{each:.1f}' for each in sorted(silences))}")
     assert not clients.refused, "the door depends on the broker"
     assert not set(clients.accepted) - everything, "accepted, and not there"
     assert {row.attempt for row in books.tasks(everything)} == {1}, "done more than once"
@@ -65,7 +65,9 @@ def seconds_of_silence(brokers: cluster.Cluster, clients: soak.Clients, books: B
     leader.kill()
     killed_at = datetime.now(UTC).replace(tzinfo=None)
     clients.let(TASKS_PER_KILL // 2)
-    started = until(lambda: starts_of_later(killed_at, books), "a start of what came later", within=120, every=0.2)
+    started = until(
+        lambda: starts_of_later(killed_at, books), "a start of what came later", within=120, every=0.2
+    )
     leader.start()
     brokers.whole()
     return (min(started) - killed_at).total_seconds()

@@ -6,10 +6,10 @@ import random
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import redis
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import broker, effects, soak
 from tests.system.books import Books
 from tests.system.conftest import Scale
@@ -23,7 +23,7 @@ def test_every_result_is_there_though_broker_and_copies_are_erased(
     books: Books,
     scale: Scale,
     chance: random.Random,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     number, losses, lost = scale.of(300, 5_000), (broker.purge, broker.delete, broker.wipe), 0
     soak.upload(service)
@@ -42,8 +42,7 @@ def test_every_result_is_there_though_broker_and_copies_are_erased(
     different = results_that_differ(service, books, task_ids)
     assert not different, f"{len(different)} results are not what the ledger holds, such as {different[:3]}"
     resent = books.total("redispatched")
-    with capsys.disabled():
-        print(f"\n  {len(task_ids)} tasks, {lost} tickets erased, {resent} sent again")
+    tell(f"{len(task_ids)} tasks, {lost} tickets erased, {resent} sent again")
     assert 0 < resent <= lost, f"{resent} tickets were sent again for {lost} that were lost"
     assert {row.attempt for row in books.tasks(task_ids)} == {1}
     books.at_rest()
@@ -58,5 +57,7 @@ def flush(stack: Stack) -> None:
 def results_that_differ(service: Service, books: Books, task_ids: Collection[str]) -> list[str]:
     """Every result as a client reads it, beside the ledger's."""
     with ThreadPoolExecutor(CLIENTS) as clients:
-        read = dict(zip(task_ids, clients.map(lambda each: service.task(each)["result"], task_ids), strict=True))
+        read = dict(
+            zip(task_ids, clients.map(lambda each: service.task(each)["result"], task_ids), strict=True)
+        )
     return [row.id for row in books.tasks(task_ids) if row.result is None or read[row.id] != row.result]

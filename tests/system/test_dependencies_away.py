@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import beside, processes
 from tests.system.books import Books
 from tests.system.conftest import Scale
@@ -146,7 +147,7 @@ def test_nobody_at_the_door_waits_for(
     wires: Wires,
     books: Books,
     scale: Scale,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     door = wires.door if fault is slow else service
     known = service.post("data_processing", {"data": "two words"})
@@ -156,7 +157,7 @@ def test_nobody_at_the_door_waits_for(
     with fault(stack, wires, server):
         answers = ask(door, calls)
     assert {each.response.status_code for each in answers} == {200, 202}, told(answers)
-    in_time(answers, ANSWER_SECONDS, 0.99, usual, capsys)
+    in_time(answers, ANSWER_SECONDS, 0.99, usual, tell)
     in_time(answers, EVER_SECONDS, 1, usual)
     books.all_succeeded([each.response.json()["task_id"] for each in [*usual, *answers]], within=90)
 
@@ -176,7 +177,7 @@ def test_without_its_database_the_door_refuses_in_time(
     wires: Wires,
     books: Books,
     scale: Scale,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     known = service.post("slow_insert", {"rows": 1_000, "seconds": 3}, max_retries=RETRIES)
     usual = ask(service, readings(known) * 3)
@@ -185,14 +186,14 @@ def test_without_its_database_the_door_refuses_in_time(
     for each in answers:
         assert each.response.status_code == 503, told([each])
         assert int(each.response.headers["Retry-After"]) >= 1, dict(each.response.headers)
-    in_time(answers, REFUSAL_SECONDS, 1, usual, capsys)
+    in_time(answers, REFUSAL_SECONDS, 1, usual, tell)
     until(lambda: service.ask("GET", "/readyz").status_code == 200, "a ready service", within=30)
     books.all_succeeded([known], within=60)
     assert books.count() == 1_000
 
 
 def test_a_slow_database_makes_the_door_slow_or_honest_and_never_hang(
-    stack: Stack, wires: Wires, books: Books, scale: Scale, capsys: pytest.CaptureFixture[str]
+    stack: Stack, wires: Wires, books: Books, scale: Scale, tell: Tell
 ) -> None:
     known = wires.door.post("data_processing", {"data": "two words"})
     usual = ask(wires.door, readings(known))
@@ -201,7 +202,7 @@ def test_a_slow_database_makes_the_door_slow_or_honest_and_never_hang(
     for each in answers:
         assert each.response.ok or "Retry-After" in each.response.headers, told([each])
     assert any(each.response.status_code == 202 for each in answers), told(answers)
-    in_time(answers, EVER_SECONDS, 1, usual, capsys)
+    in_time(answers, EVER_SECONDS, 1, usual, tell)
     books.all_succeeded(books.everybody(), within=60)
 
 
@@ -237,7 +238,7 @@ def in_time(
     seconds: float,
     share: float,
     usual: Sequence[Answer],
-    capsys: pytest.CaptureFixture[str] | None = None,
+    tell: Tell | None = None,
 ) -> None:
     """This share of the answers took no longer than promised, beside what a busy machine takes anyway, by fits."""
     anyway = percentile([each.seconds for each in usual], share)
@@ -245,9 +246,8 @@ def in_time(
     slowest = max(answers, key=lambda each: each.seconds)
     words = f"{share:.0%} of {len(answers)} answers within {took:.2f} s (before: {anyway:.2f} s)"
     words += f", the slowest {' '.join(slowest.call[:2])}"
-    if capsys is not None:
-        with capsys.disabled():
-            print(f"\n  {words}")
+    if tell is not None:
+        tell(words)
     assert took <= seconds + BUSY * anyway, words
 
 

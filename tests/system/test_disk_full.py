@@ -13,7 +13,8 @@ import pytest
 import requests
 
 from cli.stack import Stack
-from tests.system import beside, disk, failpoint
+from tests.conftest import state
+from tests.system import beside, disk
 from tests.system.books import Books
 from tests.system.disk import MIB, Disk
 from tests.system.patience import until
@@ -86,7 +87,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(session_stack: Stack) -> Iterator[Server]:
-    own = Stack(failpoint.STATE.with_name("disk-full"))
+    own = Stack(state("disk-full"))
     if own.layout.credentials.exists():
         own.wipe()
     with disk.small(own.layout.server("mariadb"), ROOMY) as its_disk:

@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 import celery_config
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import processes
 from tests.system.books import Books
 from tests.system.conftest import Scale
@@ -29,7 +28,7 @@ def test_every_task_succeeds_once_though_each_child_is_killed_again_and_again(
     books: Books,
     scale: Scale,
     chance: random.Random,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     number, kills = scale.of(120, 300), scale.of(3, 5)
     for kind in celery_config.WORKERS:
@@ -48,8 +47,7 @@ def test_every_task_succeeds_once_though_each_child_is_killed_again_and_again(
 
     books.all_succeeded(task_ids, within=180)
     hits = [event for event in books.events("retried") if (event.detail or {}).get("type") == "WorkerLost"]
-    with capsys.disabled():
-        print(f"\n  {len(celery_config.WORKERS) * CHILDREN * kills} kills hit {len(hits)} running tasks")
+    tell(f"{len(celery_config.WORKERS) * CHILDREN * kills} kills hit {len(hits)} running tasks")
     assert len(hits) >= kills, f"only {len(hits)} kills hit a running task"
     inserted = sum(row.result["inserted"] for row in books.tasks(task_ids) if "inserted" in row.result)
     assert service.count() == inserted > 0

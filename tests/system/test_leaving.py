@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import processes
 from tests.system.books import Books
 from tests.system.conftest import SHUTDOWN_GRACE_SECONDS
@@ -25,15 +26,14 @@ def test_a_leaving_worker_finishes_the_short_and_hands_back_the_long(
     service: Service,
     stack: Stack,
     books: Books,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     short = service.post("linger_data", {"seconds": 1.5})
     long = service.post("slow_insert", {"rows": 1000, "seconds": 8})
     service.running(short)
     until(lambda: books.task(long).progress_done, "the first rows")
     took = seconds_to_leave(stack, number)
-    with capsys.disabled():
-        print(f"\n  {number.name}: gone after {took:.1f} s")
+    tell(f"{number.name}: gone after {took:.1f} s")
 
     assert took < BOUND_SECONDS + MARGIN_SECONDS
     assert service.task(short)["state"] == "succeeded", books.history(short)

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Row
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system.books import Books
 from tests.system.conftest import SECOND_DATA_WORKER, Scale
 from tests.system.patience import until
@@ -22,7 +23,7 @@ TINY: dict[str, Any] = {"task_type": "data_processing", "parameters": {"data": [
 
 
 def test_a_high_task_starts_next_in_a_backlog_of_low_ones(
-    service: Service, stack: Stack, books: Books, scale: Scale, capsys: pytest.CaptureFixture[str]
+    service: Service, stack: Stack, books: Books, scale: Scale, tell: Tell
 ) -> None:
     highs = []
     with away(stack, "data"):
@@ -36,8 +37,7 @@ def test_a_high_task_starts_next_in_a_backlog_of_low_ones(
 
     overtaken = [lows_started_before(books, high, lows) for high in highs]
     waited = [waited_seconds(row) for row in books.tasks(highs)]
-    with capsys.disabled():
-        print(f"\n  highs waited {[f'{1000 * each:.0f} ms' for each in waited]} behind {overtaken} lows")
+    tell(f"highs waited {[f'{1000 * each:.0f} ms' for each in waited]} behind {overtaken} lows")
     assert max(overtaken) <= IN_HAND, f"lows that started before a high that was ready: {overtaken}"
     books.all_succeeded(lows, within=120)
     assert service.metric("sluice_inversions_total") == 0
@@ -108,7 +108,7 @@ def test_the_other_kinds_start_the_urgent_first_too(
 
 
 def test_no_high_task_waits_for_a_busy_worker_while_another_is_free(
-    service: Service, stack: Stack, books: Books, scale: Scale, capsys: pytest.CaptureFixture[str]
+    service: Service, stack: Stack, books: Books, scale: Scale, tell: Tell
 ) -> None:
     busy = [service.post("linger_data", {"seconds": 8}, priority="low") for _ in range(IN_HAND)]
     for task_id in busy:
@@ -122,8 +122,7 @@ def test_no_high_task_waits_for_a_busy_worker_while_another_is_free(
             "the busy worker was free before the highs had ended"
         )
     waited = [waited_seconds(row) for row in rows]
-    with capsys.disabled():
-        print(f"\n  six highs waited {', '.join(f'{1000 * each:.0f}' for each in sorted(waited))} ms")
+    tell(f"six highs waited {', '.join(f'{1000 * each:.0f}' for each in sorted(waited))} ms")
     # On a machine with other things to do, a fraction of the eight seconds is proof enough.
     assert max(waited) < (0.2 if scale.is_long else 1), waited
     books.all_succeeded(busy, within=20)

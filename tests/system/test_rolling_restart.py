@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pytest
 import requests
 
 import celery_config
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import processes
 from tests.system.books import Books
 from tests.system.conftest import Scale
@@ -28,7 +28,7 @@ CLIENTS, REGULARS = 4, 2
 
 
 def test_a_rolling_restart_fails_no_request_and_repeats_no_short_task(
-    service: Service, stack: Stack, books: Books, scale: Scale, capsys: pytest.CaptureFixture[str]
+    service: Service, stack: Stack, books: Books, scale: Scale, tell: Tell
 ) -> None:
     load = Load(service)
     with load.on():
@@ -38,8 +38,7 @@ def test_a_rolling_restart_fails_no_request_and_repeats_no_short_task(
             for name in (*celery_config.WORKERS, "monitor"):
                 stack.restart(name)
                 load.goes_on()
-    with capsys.disabled():
-        print(f"\n  {dict(load.answers)} while all was started anew, {load.slowest:.2f} s at most")
+    tell(f"{dict(load.answers)} while all was started anew, {load.slowest:.2f} s at most")
     assert not load.failures, load.failures[:5]
     assert load.answers[503] < 0.01 * load.answers.total(), dict(load.answers)
     books.all_succeeded(load.accepted, within=scale.of(60, 300))
@@ -69,7 +68,9 @@ class Load:
     @contextmanager
     def on(self) -> Iterator[None]:
         over = threading.Event()
-        clients = [threading.Thread(target=self._client, args=(place, over)) for place in range(CLIENTS + REGULARS)]
+        clients = [
+            threading.Thread(target=self._client, args=(place, over)) for place in range(CLIENTS + REGULARS)
+        ]
         for client in clients:
             client.start()
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-import pytest
 import redis
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system.books import Books
 from tests.system.patience import until
 from tests.system.processes import away
@@ -31,7 +31,7 @@ def test_a_stop_gives_its_verdict_while_rabbitmq_is_stopped(
 
 
 def test_what_runs_is_posted_or_falls_due_while_rabbitmq_is_stopped_is_done(
-    service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
+    service: Service, stack: Stack, books: Books, tell: Tell
 ) -> None:
     running = service.post("slow_insert", {"rows": 1000, "seconds": 6})
     service.running(running)
@@ -40,15 +40,14 @@ def test_what_runs_is_posted_or_falls_due_while_rabbitmq_is_stopped_is_done(
         due = service.post("bulk_insert", {"rows": 10}, delay=1)
         until(lambda: books.task(due).state == "queued", "its time has come")
         assert books.states(posted) == {"queued": 3}
-    with capsys.disabled():
-        print(f"\n  posts without RabbitMQ took {max(took):.2f} s at most")
+    tell(f"posts without RabbitMQ took {max(took):.2f} s at most")
     assert max(took) < ANSWER_SECONDS
     books.all_succeeded([running, *posted, due], within=40)
     assert {row.attempt for row in books.tasks([running, *posted, due])} == {1}
 
 
 def test_results_come_from_the_ledger_while_redis_is_stopped(
-    service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
+    service: Service, stack: Stack, books: Books, tell: Tell
 ) -> None:
     before = service.post("data_processing", {"data": "two words"})
     kept = service.succeeded(before)["result"]
@@ -60,8 +59,7 @@ def test_results_come_from_the_ledger_while_redis_is_stopped(
         assert service.task(posted[0])["result"]["processed"] is True
         took.append(time.monotonic() - began)
         assert service.get("/readyz")["status"] == "warn"
-    with capsys.disabled():
-        print(f"\n  requests without Redis took {max(took):.2f} s at most")
+    tell(f"requests without Redis took {max(took):.2f} s at most")
     assert max(took) < ANSWER_SECONDS
     assert service.task(posted[0])["result"]["processed"] is True
 
@@ -83,7 +81,7 @@ def task_with_a_copy(service: Service, client: redis.Redis) -> str | None:
 
 
 def test_without_the_database_the_door_says_so_at_once_and_recovers_by_itself(
-    service: Service, stack: Stack, books: Books, capsys: pytest.CaptureFixture[str]
+    service: Service, stack: Stack, books: Books, tell: Tell
 ) -> None:
     inserting = service.post("slow_insert", {"rows": 1000, "seconds": 4})
     until(lambda: books.task(inserting).progress_done, "the first rows")
@@ -95,8 +93,7 @@ def test_without_the_database_the_door_says_so_at_once_and_recovers_by_itself(
             refused(service, "GET", "/get_data/count"),
             refused(service, "GET", "/readyz"),
         ]
-    with capsys.disabled():
-        print(f"\n  refusals without the databases took {max(took):.2f} s at most")
+    tell(f"refusals without the databases took {max(took):.2f} s at most")
     assert max(took) < ANSWER_SECONDS
     until(lambda: service.ask("GET", "/readyz").status_code == 200, "a ready service")
     posted, _ = post_one_of_each(service)

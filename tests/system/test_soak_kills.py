@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import time
 
-import pytest
-
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import effects, soak
 from tests.system.books import Books
 from tests.system.conftest import SECOND_DATA_WORKER, Scale
@@ -25,7 +24,7 @@ def test_nothing_is_lost_or_done_twice_while_everything_is_killed_at_random(
     books: Books,
     scale: Scale,
     chance: random.Random,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     number, kills, hits = scale.of(300, 10_000), scale.of(15, 320), scale.of(1, 50)
     soak.upload(service)
@@ -41,11 +40,10 @@ def test_nothing_is_lost_or_done_twice_while_everything_is_killed_at_random(
 
     deaths = soak.deaths_by_victim(books, killer.kills)
     copies = effects.mails(stack, everything)
-    with capsys.disabled():
-        print(f"\n{soak.told(killer.kills, deaths)}\n  {len(clients.accepted)} accepted, {len(everything)} rows")
-        print(f"  posts that were tried again: {dict(clients.refused)}")
-        print(f"  all over {time.monotonic() - began:.0f} s after the last kill")
-        print(f"  {len(copies)} mails, of which {sum(number > 1 for number in copies.values())} came more than once")
+    tell(f"{soak.told(killer.kills, deaths)}\n  {len(clients.accepted)} accepted, {len(everything)} rows")
+    tell(f"posts that were tried again: {dict(clients.refused)}")
+    tell(f"all over {time.monotonic() - began:.0f} s after the last kill")
+    tell(f"{len(copies)} mails, of which {sum(number > 1 for number in copies.values())} came more than once")
     assert not set(clients.accepted) - everything, "accepted, and not there"
     assert len(killer.kills) >= kills and sum(deaths.values()) >= hits, soak.told(killer.kills, deaths)
     books.at_rest()

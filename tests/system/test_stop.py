@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import pytest
-
+from tests.conftest import Tell
 from tests.system import failpoint
 from tests.system.books import Books
 from tests.system.conftest import Scale
@@ -32,7 +31,7 @@ LINGERS, LINGERS_LONG = 0.4, 3.0
 
 
 def test_verdict_state_and_count_agree_at_every_moment_of_an_insert(
-    service: Service, books: Books, scale: Scale, capsys: pytest.CaptureFixture[str]
+    service: Service, books: Books, scale: Scale, tell: Tell
 ) -> None:
     whole = seconds_of_an_insert(service, books)
     moments: list[Moment] = [partial(insert_for, service, share * whole) for share in SHARES]
@@ -49,10 +48,7 @@ def test_verdict_state_and_count_agree_at_every_moment_of_an_insert(
 
     verdicts = Counter(stop.verdict for stop in stops)
     took = sorted(stop.seconds for stop in stops)
-    with capsys.disabled():
-        print(
-            f"\n  stops took {took[-1]:.2f} s at most, {took[len(took) // 2]:.2f} s median: {dict(verdicts)}"
-        )
+    tell(f"stops took {took[-1]:.2f} s at most, {took[len(took) // 2]:.2f} s median: {dict(verdicts)}")
     assert books.in_doubt() == []
     assert {count % ROWS for count in seen} == {0}, f"a reader saw a part of an insert: {sorted(seen)}"
     assert verdicts.keys() >= {"rolled_back", "too_late_committed", "already_finished"}, verdicts

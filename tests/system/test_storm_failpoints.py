@@ -12,6 +12,7 @@ from itertools import islice
 import pytest
 
 from cli.stack import Stack
+from tests.conftest import Tell
 from tests.system import failpoint
 from tests.system.conftest import SECOND_DATA_WORKER, Scale
 from tests.system.patience import until
@@ -32,18 +33,16 @@ CHILDREN, MORE_CHILDREN = 2, 4
 
 
 @pytest.mark.parametrize("task_type", TASK_TYPES)
-def test_a_storm_of_dying_children(
-    task_type: str, storm: Storm, scale: Scale, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_storm_of_dying_children(task_type: str, storm: Storm, scale: Scale, tell: Tell) -> None:
     for number in range(scale.of(1, 25)):
         kill_at(storm, POINTS, task_type, stops=STOPS if number % 2 == 0 else 0)
-    told(storm, capsys)
+    told(storm, tell)
     assert storm.line.hits == len(POINTS) * scale.of(1, 25)
 
 
 @pytest.mark.parametrize("task_type", TASK_TYPES)
 def test_a_storm_of_dying_databases(
-    task_type: str, storm: Storm, stack: Stack, scale: Scale, capsys: pytest.CaptureFixture[str]
+    task_type: str, storm: Storm, stack: Stack, scale: Scale, tell: Tell
 ) -> None:
     if not scale.is_long:
         crash_at(storm, CHOSEN[task_type], task_type, stops=1)
@@ -52,7 +51,7 @@ def test_a_storm_of_dying_databases(
             for number in range(10):
                 for points in in_groups(POINTS, MORE_CHILDREN):
                     crash_at(storm, points, task_type, stops=1 if number % 2 == 0 else 0)
-    told(storm, capsys)
+    told(storm, tell)
     assert storm.line.hits == scale.of(len(CHOSEN[task_type]), 10 * len(POINTS))
 
 
@@ -108,9 +107,8 @@ def in_groups(points: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
         yield tuple(islice(points, first, None, groups))
 
 
-def told(storm: Storm, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(
-            f"\n  {storm.line.hits} hits in {storm.line.rounds} rounds, no branch in doubt for longer than "
-            f"{max(storm.line.seconds):.1f} s, {storm.reader.looks} looks, {storm.reader.rate:.0f} a second"
-        )
+def told(storm: Storm, tell: Tell) -> None:
+    tell(
+        f"{storm.line.hits} hits in {storm.line.rounds} rounds, no branch in doubt for longer than "
+        f"{max(storm.line.seconds):.1f} s, {storm.reader.looks} looks, {storm.reader.rate:.0f} a second"
+    )

@@ -21,6 +21,7 @@ from sqlalchemy import Row
 
 from cli.stack import Stack
 from ledger.states import FINAL
+from tests.conftest import Tell
 from tests.system import failpoint, processes
 from tests.system.conftest import SECOND_DATA_WORKER, Scale
 from tests.system.patience import until
@@ -39,9 +40,7 @@ GAVE_UP = {"lease_lost", "task_stopped", "task_in_doubt"}
 
 
 @pytest.mark.timeout(2400)
-def test_a_storm_of_freezes(
-    storm: Storm, stack: Stack, scale: Scale, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_storm_of_freezes(storm: Storm, stack: Stack, scale: Scale, tell: Tell) -> None:
     with present(stack, SECOND_DATA_WORKER):
         for number in range(scale.of(1, 34)):
             task_type = TASK_TYPES[number % 2]
@@ -49,12 +48,11 @@ def test_a_storm_of_freezes(
             thaw_before_the_next(storm, task_type)
             thaw_beside_the_next(storm)
             thaw_before_the_monitor(storm, task_type)
-    with capsys.disabled():
-        print(
-            f"\n  {storm.line.hits} attempts were frozen, their tasks taken back after "
-            f"{max(storm.line.seconds):.1f} s at most; "
-            f"{storm.reader.looks} looks, {storm.reader.rate:.0f} a second"
-        )
+    tell(
+        f"{storm.line.hits} attempts were frozen, their tasks taken back after "
+        f"{max(storm.line.seconds):.1f} s at most; "
+        f"{storm.reader.looks} looks, {storm.reader.rate:.0f} a second"
+    )
     assert storm.line.hits >= scale.of(5, 300)
 
 

@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from tests.conftest import Tell
 from tests.system.answers import OF_THE_RUNNING, Answer
 from tests.system.books import Books
 from tests.system.conftest import Scale
@@ -54,9 +55,7 @@ class Pace:
 
 
 @pytest.mark.timeout(3600)
-def test_stops_at_random_moments_and_near_the_commit(
-    storm: Storm, scale: Scale, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stops_at_random_moments_and_near_the_commit(storm: Storm, scale: Scale, tell: Tell) -> None:
     number = scale.of(16, 500)
     pace = learned(storm)
     given: list[Answer] = []
@@ -71,22 +70,19 @@ def test_stops_at_random_moments_and_near_the_commit(
 
     running = [each.seconds for each in given if each.verdict in OF_THE_RUNNING]
     storm.line.seconds = running
-    with capsys.disabled():
-        print(
-            f"\n  {len(given)} stops: {dict(Counter(each.verdict for each in given))}"
-            f"\n  {storm.line.hits} of {len(distances)} aimed ones came within 30 ms of the decision, before it "
-            f"{sum(distance < 0 for distance in distances)}, median distance "
-            f"{median(map(abs, distances)) * 1000:.0f} ms"
-            f"\n  {len(running)} running ones took {percentile(running, 0.5):.2f} s median, "
-            f"{percentile(running, 0.99):.2f} s p99"
-            f"\n  the reader looked {storm.reader.looks} times, {storm.reader.rate:.0f} a second"
-        )
+    tell(
+        f"{len(given)} stops: {dict(Counter(each.verdict for each in given))}"
+        f"\n{storm.line.hits} of {len(distances)} aimed ones came within 30 ms of the decision, before it "
+        f"{sum(distance < 0 for distance in distances)}, median distance "
+        f"{median(map(abs, distances)) * 1000:.0f} ms"
+        f"\n{len(running)} running ones took {percentile(running, 0.5):.2f} s median, "
+        f"{percentile(running, 0.99):.2f} s p99"
+        f"\nthe reader looked {storm.reader.looks} times, {storm.reader.rate:.0f} a second"
+    )
     assert {each.verdict for each in given} >= {"rolled_back", "already_finished"}
 
 
-def stopped(
-    storm: Storm, pace: Pace, *, near: float | None, distances: list[float] | None = None
-) -> Answer:
+def stopped(storm: Storm, pace: Pace, *, near: float | None, distances: list[float] | None = None) -> Answer:
     """One insert, stopped and judged. `near` is a distance from its decision; without it any moment is as good."""
     with storm.round(sample=SAMPLE):
         task_id = insert(storm)
