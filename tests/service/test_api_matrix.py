@@ -63,7 +63,11 @@ def is_public(app: Flask, endpoint: str) -> bool:
     return auth.scope_of(app.view_functions[endpoint]) is None
 
 
-@pytest.mark.parametrize("shown", [None, "", "nonsense", keys.make().words, MASTER.words[:-3] + "abc"])
+@pytest.mark.parametrize(
+    "shown",
+    [None, "", "nonsense", keys.make().words, MASTER.words[:-3] + "abc"],
+    ids=["none", "empty", "nonsense", "unknown", "wrong"],
+)
 def test_without_a_good_key_nothing_is_told_or_changed(
     shown: str | None, app: Flask, adas: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
