@@ -161,6 +161,8 @@ def test_queues_that_are_gone_hold_no_letters(publisher: Publisher) -> None:
 
 def put(queue: str, messages: list[Message]) -> None:
     with broker.channel() as channel:
+        channel.confirm_select()
         for message in messages:
-            channel.basic_publish(message, routing_key=queue)
-    eventually(lambda: broker.depth(queue) == len(messages))
+            channel.basic_publish_confirm(message, routing_key=queue)
+    # A busy RabbitMQ tells a depth of none when a queue does not answer it within a quarter of a second.
+    eventually(lambda: broker.depth(queue) == len(messages), within=30)
