@@ -64,6 +64,8 @@ class Settings(BaseSettings):
 
     smtp_url: SecretStr = Field(SecretStr("smtp://localhost:25"), alias="SMTP_URL")
     mail_from: str = Field("sluice@localhost", alias="MAIL_FROM")
+    #: The domains that mails may go to; any without one.
+    mail_domains: Words = Field((), alias="SLUICE_MAIL_DOMAINS")
     storage_dir: Path = Field(Path("storage"), alias="SLUICE_STORAGE_DIR")
     tables: Words = Field(("data",), alias="SLUICE_TABLES")
     task_modules: Words = Field((), alias="SLUICE_TASK_MODULES")
@@ -82,6 +84,8 @@ class Settings(BaseSettings):
     keep_days: float = Field(30.0, alias="SLUICE_KEEP_DAYS", ge=0, le=36_500)
     keep_failed_days: float = Field(90.0, alias="SLUICE_KEEP_FAILED_DAYS", ge=0, le=36_500)
 
+    #: The names that requests may call this service by in `Host`; any without one.
+    hosts: Words = Field((), alias="SLUICE_HOSTS")
     #: Seed 1's GET routes that change something; POST and DELETE always work.
     legacy_get: bool = Field(False, alias="SLUICE_LEGACY_GET")
     body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)
@@ -140,6 +144,11 @@ class Settings(BaseSettings):
         if not url.get_secret_value().startswith(("smtp://", "smtps://")):
             raise ValueError("must start with smtp:// or smtps://")
         return url
+
+    @field_validator("mail_domains")
+    @classmethod
+    def _in_one_spelling(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(domain.lower() for domain in domains)
 
     @field_validator("tables")
     @classmethod

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cli.credentials import USER
+from cli import roles
 from cli.layout import CHECKOUT, VENV
 from cli.ports import Wanted
 from cli.program import Program
+from cli.roles import USER, Role
 from cli.servers import rabbitmq
 from cli.site import Site
 
@@ -37,27 +38,37 @@ def flower_url(site: Site) -> str:
 
 
 def programs(
-    site: Site, environment: Mapping[str, str], *, replicas: Mapping[str, int], has_own_broker: bool
+    site: Site,
+    variables: Callable[[Role], Mapping[str, str]],
+    *,
+    replicas: Mapping[str, int],
+    has_own_broker: bool,
 ) -> list[Program]:
+    """`variables` are what the processes of a kind get in their environment."""
     version = code_version()
-    seconds = math.ceil(_shutdown_grace_seconds(environment)) + _MERCY_SECONDS
+    seconds = math.ceil(_shutdown_grace_seconds(variables(roles.WORKER))) + _MERCY_SECONDS
 
-    def python(name: str, *command: str, stop_seconds: int = seconds, ports: tuple[str, ...] = ()) -> Program:
-        return Program(name, command, environment, ports=ports, stop_seconds=stop_seconds, version=version)
+    def python(
+        name: str, role: Role, *command: str, stop_seconds: int = seconds, ports: tuple[str, ...] = ()
+    ) -> Program:
+        return Program(name, command, variables(role), ports=ports, stop_seconds=stop_seconds, version=version)
 
     api = python(
         API,
+        roles.API,
         *(_venv("gunicorn"), "--config", "file:api/gunicorn_config.py"),
         *("--bind", f"127.0.0.1:{site.ports[API]}", "api:create_app()"),
         stop_seconds=35,
         ports=(API,),
     )
     workers = [
-        python(name, _venv("celery"), "-A", f"workers.{kind}", "worker", "-n", f"{name}@%h")
+        python(name, roles.WORKER, _venv("celery"), "-A", f"workers.{kind}", "worker", "-n", f"{name}@%h")
         for name, kind in worker_names(replicas).items()
     ]
-    monitors = [python(name, _venv("python"), "-m", "workers.monitor") for name in _names(MONITOR, replicas)]
-    return [api, *workers, *monitors, _flower(site, environment, version, has_own_broker)]
+    monitors = [
+        python(name, roles.MONITOR, _venv("python"), "-m", "workers.monitor") for name in _names(MONITOR, replicas)
+    ]
+    return [api, *workers, *monitors, _flower(site, variables(roles.FLOWER), version, has_own_broker)]
 
 
 def worker_names(replicas: Mapping[str, int]) -> dict[str, str]:
@@ -83,8 +94,13 @@ def _shutdown_grace_seconds(environment: Mapping[str, str]) -> float:
 
 
 def _flower(site: Site, environment: Mapping[str, str], version: str, has_own_broker: bool) -> Program:
-    """Its options come by its environment: in its arguments everybody could read the password."""
+    """Its options come by its environment: in its arguments everybody could read the password.
+
+    Read-only, because by its buttons and its API whoever has the password could end workers and send tasks past the
+    ledger. Its /metrics and /healthcheck ask nobody for a password, whatever is set.
+    """
     options = {
+        "FLOWER_READ_ONLY": "true",
         "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_PORT": str(site.ports[FLOWER]),
         "FLOWER_BASIC_AUTH": f"{USER}:{site.credentials.flower}",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import secrets
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from cli.layout import write_private
-
-#: The user that every private server knows.
-USER = "sluice"
+from cli.roles import USER
 
 
 def _token() -> str:
@@ -32,8 +31,16 @@ class Credentials:
     rabbitmq: str = field(default_factory=_token)
     redis: str = field(default_factory=_token)
     flower: str = field(default_factory=_token)
+    #: From which the passwords of the service's own users follow.
+    users: str = field(default_factory=_token)
     #: Opens the HTTP door of this stack, with every scope.
     api_key: str = field(default_factory=_api_key)
+
+    def of(self, server: str, user: str) -> str:
+        """The password of a user on a kind of server. Who knows one cannot find another."""
+        if user == USER:
+            return str(getattr(self, server))
+        return hmac.new(self.users.encode(), f"{server} {user}".encode(), "sha256").hexdigest()[:32]
 
 
 def load(path: Path) -> Credentials | None:

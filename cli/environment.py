@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from cli import placement
 from cli.placement import ALL_ON_MARIADB
+from cli.roles import SET_UP, Role
 from cli.servers import databases as database_servers
 from cli.servers import rabbitmq, redis, smtp
 from cli.site import Site
@@ -78,24 +79,32 @@ def is_external(
     return bool(names) and all(is_given(overrides, name) for name in names)
 
 
-def private(site: Site) -> dict[str, str]:
-    """The variables of the service as the stack would have them."""
+def is_database_given(overrides: Mapping[str, str], database: str) -> bool:
+    """Whether the operator said where a database lies."""
+    return is_given(overrides, _DATABASES.get(database, "DATA_DATABASES"))
+
+
+def private(site: Site, role: Role = SET_UP) -> dict[str, str]:
+    """The variables of the service as the stack would have them, for one kind of process."""
+    # Only the operator's commands ask RabbitMQ's page.
+    of_operator = {"RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url(site)} if role is SET_UP else {}
     return {
-        "DATA_DATABASES": f"archive={database_servers.url(site, 'archive')}",
-        "LEDGER_DATABASE_URL": database_servers.url(site, "ledger"),
-        "DATA_DATABASE_URL": database_servers.url(site, "data"),
-        "CELERY_BROKER_URL": rabbitmq.url(site),
-        "RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url(site),
-        "CELERY_RESULT_BACKEND": redis.url(site),
+        "DATA_DATABASES": f"archive={database_servers.url(site, 'archive', role.data)}",
+        "LEDGER_DATABASE_URL": database_servers.url(site, "ledger", role.ledger),
+        "DATA_DATABASE_URL": database_servers.url(site, "data", role.data),
+        "CELERY_BROKER_URL": rabbitmq.url(site, role.broker),
+        **of_operator,
+        "CELERY_RESULT_BACKEND": redis.url(site, role.redis),
         "SMTP_URL": smtp.url(site),
         "SLUICE_STORAGE_DIR": str(site.layout.storage),
         "SLUICE_LEGACY_GET": "1",
+        "SLUICE_HOSTS": "127.0.0.1,localhost",
     }
 
 
-def of_processes(site: Site, overrides: Mapping[str, str]) -> dict[str, str]:
-    """What every process of the service gets."""
-    own = {name: value for name, value in private(site).items() if not is_given(overrides, name)}
+def of_processes(site: Site, overrides: Mapping[str, str], role: Role = SET_UP) -> dict[str, str]:
+    """What the processes of a kind get."""
+    own = {name: value for name, value in private(site, role).items() if not is_given(overrides, name)}
     if is_external(overrides, site.databases["archive"], site.databases):
         # It lies on a private server that is not started then.
         own.pop("DATA_DATABASES", None)

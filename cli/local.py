@@ -14,6 +14,8 @@ import click
 from cli import credentials, demo, dotenv, environment
 from cli.layout import CHECKOUT, DEFAULT_STATE, Layout, short
 from cli.output import Output, duration
+from cli.roles import USER, WATCH
+from cli.servers import rabbitmq
 from cli.stack import Stack
 from cli.trouble import Trouble
 from settings import variables
@@ -170,14 +172,14 @@ def show_addresses(stack: Stack, output: Output) -> None:
     rows = [
         ("API", url, "endpoints: README.md"),
         *([("API key", found["SLUICE_API_KEY"], "shown this once")] if stack.key_is_new else []),
-        ("Flower", environment.without_password(found["FLOWER_URL"]), f"{credentials.USER} / {kept.flower}"),
+        ("Flower", environment.without_password(found["FLOWER_URL"]), f"{USER} / {kept.flower}"),
     ]
     if "RABBITMQ_URL" in found:
         rows.append(
             (
                 "RabbitMQ",
                 environment.without_password(found["RABBITMQ_URL"]),
-                f"{credentials.USER} / {kept.rabbitmq}",
+                f"{WATCH} / {kept.of(rabbitmq.NAME, WATCH)}",
             )
         )
     if "SLUICE_MAIL_DIR" in found:

@@ -21,6 +21,7 @@ them by their mark, ends them and starts anew, with the same ports and data.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -36,6 +37,7 @@ from cli.layout import CHECKOUT, SAMPLES, Layout
 from cli.output import Output
 from cli.program import Program
 from cli.readiness import LOG_LINES, READY_SECONDS, Readiness, last_lines
+from cli.roles import OF_DATABASES, SET_UP, Role
 from cli.servers import databases as database_servers
 from cli.servers import rabbitmq, redis, smtp
 from cli.site import Site
@@ -184,13 +186,13 @@ class Stack:
 
     # What there is
 
-    def environment(self) -> dict[str, str]:
-        """What a script needs to know to work with this stack."""
+    def environment(self, role: Role = SET_UP) -> dict[str, str]:
+        """What a script needs to know to work with this stack, as who set it up or as one of its processes."""
         site = self._site()
-        variables = self._variables(site)
+        variables = self._variables(site, role)
         of_service = {
             name: found
-            for name in (*environment.private(site), "MAIL_FROM")
+            for name in (*environment.private(site, role), "MAIL_FROM")
             if (found := environment.value(variables, name)) is not None
         }
         of_stack = {
@@ -246,6 +248,21 @@ class Stack:
             pid_file.unlink(missing_ok=True)
             if done.returncode != 0:
                 raise self._readiness().failure(program.name, f"ended with exit code {done.returncode}")
+
+    def grant(self) -> None:
+        """Let each kind of process do to the tables what it has to; an operator's own servers are not touched."""
+        users = [word for role, user in OF_DATABASES.items() for word in (f"--{role}", f"{user}@127.0.0.1")]
+        done = self.ledger_command("grants", "--json", *users)
+        if done.returncode != 0:
+            raise StackError(f"the rights on the tables could not be listed: {(done.stderr or done.stdout).strip()}")
+        for name, statements in json.loads(done.stdout).items():
+            database = name.rpartition(":")[2]
+            if self._is_private(database):
+                database_servers.execute(self._site(), database, statements)
+
+    def _is_private(self, database: str) -> bool:
+        """Whether a database lies on a server of ours."""
+        return database in self.databases and not environment.is_database_given(self._overrides, database)
 
     def ledger_command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run one of the operator's commands, as `python -m ledger --help` lists them, on this stack's ledger."""
@@ -369,7 +386,7 @@ class Stack:
     def _application(self, site: Site) -> list[Program]:
         return application.programs(
             site,
-            self._variables(site),
+            lambda role: self._variables(site, role),
             replicas=self._replicas,
             has_own_broker=not self._is_external(rabbitmq.NAME),
         )
@@ -440,6 +457,7 @@ class Stack:
             readiness.look_at_external_servers(environment.given(self._overrides))
         if resting.intersection(service):
             self.migrate()
+            self.grant()
             self._let_key_in()
         readiness.wait(supervisor, slow, resting=resting)
         supervisor.start(name for name in service if name in resting)
@@ -470,8 +488,8 @@ class Stack:
         unknown = {want.name: 0 for want in self._wanted_ports()}
         return Site(self.layout, unknown | ports.load(self.layout.ports), kept, self.databases)
 
-    def _variables(self, site: Site) -> dict[str, str]:
-        return environment.of_processes(site, self._overrides)
+    def _variables(self, site: Site, role: Role = SET_UP) -> dict[str, str]:
+        return environment.of_processes(site, self._overrides, role)
 
     def _readiness(self) -> Readiness:
         site = self._site()

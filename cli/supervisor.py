@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.credentials import USER
 from cli.layout import VENV, write_private
 from cli.program import MARK, Program
+from cli.roles import USER
 from cli.site import Site
 from cli.trouble import Trouble
 

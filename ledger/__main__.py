@@ -9,8 +9,9 @@ from itertools import islice
 
 import click
 
-from ledger import db, fitness, key_commands, schema, states
+from ledger import db, fitness, grants, key_commands, schema, states
 from ledger import verify as rules_of
+from ledger.grants import Role
 from ledger.operating import COMMANDS
 from ledger.telling import json_option, refusals, tell
 from ledger.verify import Rule, Violation
@@ -44,6 +45,25 @@ def migrate() -> None:
     faults = [f"{name}: {fault}" for name, fit in found.items() for fault in fit.faults]
     if faults:
         raise click.ClickException("\n".join(faults))
+
+
+@main.command("grants")
+@click.option("--api", help="The door's user on the ledger, as NAME@HOST.")
+@click.option("--worker", help="The workers' user on the ledger.")
+@click.option("--monitor", help="The monitor's user on the ledger.")
+@click.option("--tasks", help="The user of all three on the business databases.")
+@json_option
+def show_grants(as_json: bool, **users: str | None) -> None:
+    """Print the GRANTs that each kind of process needs and nothing else, for whoever administers the databases.
+
+    The users have to be there, and the tables too: run `migrate` before it.
+    """
+    given = {Role(role): user for role, user in users.items() if user}
+    if not given:
+        raise click.UsageError("name at least one user, such as --api sluice_api@10.0.0.%")
+    found = {each.name: list(grants.statements(each, given)) for each in schema.databases()}
+    lines = (line for name, each in found.items() if each for line in (f"-- {name}", *(f"{grant};" for grant in each)))
+    tell(found, lines, as_json=as_json)
 
 
 @main.command()

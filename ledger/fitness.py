@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-from ledger import db, models, schema, xa
+from ledger import db, grants, models, schema, xa
+from ledger.grants import Role
 from ledger.schema import Database
 from settings import settings
 
@@ -38,15 +39,20 @@ class Fitness:
     warnings: tuple[str, ...] = ()
 
 
-def look(name: str) -> Fitness:
-    """Look at the database of that name (`schema.databases`). Raises `Unavailable` when it is away."""
+def look(name: str, role: Role | None = None) -> Fitness:
+    """Look at the database of that name (`schema.databases`), and whether a role may do there what it has to.
+
+    Raises `Unavailable` when it is away.
+    """
     [database] = [each for each in schema.databases() if each.name == name]
     engine = db.lone_engine(database.url, patience_seconds=PATIENCE_SECONDS)
     try:
         with db.translated(), engine.connect() as connection:
+            if refused := _refusal(connection, "SELECT", schema.version_table(database.line)):
+                return Fitness((refused,))
             if schema.is_behind(connection, database.line):
                 return Fitness((f"{name} is behind this version: run `python -m ledger migrate`",))
-            faults = [*_unfit_tables(connection, database)]
+            faults = [*_unfit_tables(connection, database, role), *_refusals(connection, database, role)]
             if database.line == "business":
                 faults += [*_hidden_branches(database), *_unstoppable(engine)]
             return Fitness(tuple(faults), tuple(_limits(connection, database.line)))
@@ -54,12 +60,12 @@ def look(name: str) -> Fitness:
         return Fitness((f"the server refuses: {error.orig}",))
 
 
-def tell(names: Iterable[str]) -> list[str]:
+def tell(names: Iterable[str], role: Role) -> list[str]:
     """Log what is to be said of these databases; returns those that are away, which were not looked at."""
     away = []
     for name in names:
         try:
-            found = look(name)
+            found = look(name, role)
         except db.Unavailable as error:
             log.warning("%s is not looked at yet: %s", name, error, extra={"action": "database_away"})
             away.append(name)
@@ -71,9 +77,12 @@ def tell(names: Iterable[str]) -> list[str]:
     return away
 
 
-def _unfit_tables(connection: Connection, database: Database) -> Iterator[str]:
-    """Ours must be there, and those that tasks write must be undone by a rollback."""
+def _unfit_tables(connection: Connection, database: Database, role: Role | None) -> Iterator[str]:
+    """Ours must be there, and those that tasks write must be undone by a rollback. Nobody sees a table without a right
+    on it."""
     ours = _OUR_TABLES[database.line]
+    if role is not None and database.line == "ledger":
+        ours = ours & grants.needed(role, database.line).keys()
     theirs = frozenset(settings().tables) if database.line == "business" else frozenset()
     found = connection.execute(
         text(
@@ -87,6 +96,47 @@ def _unfit_tables(connection: Connection, database: Database) -> Iterator[str]:
     for table, engine in sorted(engines.items()):
         if engine is not None and engine != "InnoDB":
             yield f"table {table} is {engine}, which no rollback undoes: ALTER TABLE {table} ENGINE=InnoDB"
+
+
+#: A statement that needs one right on a table and finds nothing to do.
+_TRIES = {
+    "SELECT": "SELECT 1 FROM `{table}` WHERE 1 = 0",
+    "INSERT": "INSERT INTO `{table}` SELECT * FROM `{table}` WHERE 1 = 0",
+    "UPDATE": "UPDATE `{table}` SET `{column}` = `{column}` WHERE 1 = 0",
+    "DELETE": "DELETE FROM `{table}` WHERE 1 = 0",
+}
+#: Command denied on the table, on a column, or on the whole database.
+_DENIED = frozenset({1142, 1143, 1044})
+
+
+def _refusals(connection: Connection, database: Database, role: Role | None) -> Iterator[str]:
+    """What this user may not do though the role has to. Tried, since rights come by tables, patterns and roles."""
+    if role is not None and database.line == "business":
+        role = Role.TASKS
+    for table, rights in grants.needed(role, database.line).items() if role else ():
+        for right in rights:
+            if refused := _refusal(connection, right, table):
+                yield refused
+
+
+def _refusal(connection: Connection, right: str, table: str) -> str | None:
+    column = _FIRST_COLUMNS.get(table, "id")
+    try:
+        connection.exec_driver_sql(_TRIES[right].format(table=table, column=column))
+    except DBAPIError as error:
+        if db.error_code(error) not in _DENIED:
+            return None  # such as a table that is not there, which is told elsewhere
+        url = connection.engine.url
+        user = grants.account(f"{url.username}@...")
+        return f"user {url.username!r} may not {right}: GRANT {right} ON `{url.database}`.`{table}` TO {user}"
+    return None
+
+
+_FIRST_COLUMNS = {
+    table.name: next(iter(table.columns)).name
+    for metadata in (models.ledger, models.business)
+    for table in metadata.tables.values()
+}
 
 
 def _hidden_branches(database: Database) -> Iterator[str]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amqp import Message
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AccessRefused, AMQPError
 from kombu import Connection
 
 import celery_config
@@ -95,15 +95,24 @@ class Publisher:
             transport_options={"read_timeout": CONFIRM_SECONDS, "write_timeout": CONFIRM_SECONDS},
         )
         reach(self._connection)
-        self._channel = self._connection.channel()
-        for queue in celery_config.all_queues():
-            queue(self._channel).declare()
-        celery_config.DOORBELL(self._channel).declare()
+        self._channel = self._declared(self._connection)
         self._channel.confirm_select()
         self._channel.events["basic_ack"].add(self._on_ack)
         self._channel.events["basic_nack"].add(self._on_nack)
         self._channel.events["basic_return"].add(self._on_return)
         self._last = 0
+
+    def _declared(self, connection: Connection) -> Any:
+        """A channel, with every queue declared. Who may not declare them sends to those that the workers made: RabbitMQ
+        closes the channel of who tries."""
+        channel = connection.channel()
+        try:
+            for queue in celery_config.all_queues():
+                queue(channel).declare()
+            celery_config.DOORBELL(channel).declare()
+        except AccessRefused:
+            return connection.channel()
+        return channel
 
     def _publish(self, tickets: Sequence[Ticket]) -> list[Ticket]:
         self._unconfirmed, self._refused, self._returned = set(), set(), set()

@@ -21,6 +21,7 @@ from types import FrameType
 
 import failpoints
 from ledger import db, dependents, fitness, idempotency, leadership, queries, schema, transitions
+from ledger.grants import Role
 from ledger.leadership import Term
 from ledger.tickets import Ticket
 from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, storage
@@ -174,7 +175,7 @@ class Monitor:
     def _look_at_databases(self) -> int:
         """Tell once of each database what is wrong with it; one that is away is looked at when it is back."""
         waiting = [each.name for each in schema.databases()] if self.unseen is None else self.unseen
-        self.unseen = fitness.tell(waiting) if waiting else []
+        self.unseen = fitness.tell(waiting, Role.MONITOR) if waiting else []
         return 0
 
     def _broker_rests(self) -> bool:

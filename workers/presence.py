@@ -79,8 +79,4 @@ class Beats:
         )
 
     def _queues(self) -> tuple[str, ...]:
-        """Flower's buttons may have taken queues away."""
-        consumer = self.worker.consumer
-        pull = consumer.task_consumer if consumer is not None else None
-        queues = pull.queues if pull is not None else self.worker.app.amqp.queues.consume_from.values()
-        return tuple(queue.name for queue in queues)
+        return tuple(queue.name for queue in self.worker.app.amqp.queues.consume_from.values())

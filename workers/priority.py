@@ -179,17 +179,6 @@ class Pull:
             if not message.acknowledged:
                 message.reject()
 
-    # --- Celery's remote control, which Flower's buttons use -----------------------------------------------------
-
-    def consuming_from(self, name: str) -> bool:
-        return any(queue.name == name for queue in self.queues)
-
-    def add_queue(self, queue: Queue) -> None:
-        self.queues = _best_first([*self.queues, queue])
-
-    def cancel_by_queue(self, name: str) -> None:
-        self.queues = [queue for queue in self.queues if queue.name != name]
-
 
 class PullStep(bootsteps.StartStopStep):
     """Puts Pull in the place of the push consumer, for each connection anew.

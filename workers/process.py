@@ -16,11 +16,12 @@ from celery.worker.consumer import Consumer
 
 import celery_config
 from ledger import db, fitness, schema
+from ledger.grants import Role
 from ledger.presence import BEAT_SECONDS
 from settings import settings
 from tasks import catalog, dispatch, lifecycle, parent
 from tasks import log as task_log
-from workers import children
+from workers import children, remote
 from workers.drain import Drain
 from workers.pauses import LOOK_SECONDS, Pauses
 from workers.presence import Beats
@@ -51,6 +52,7 @@ def build(kind: str) -> Celery:
             "worker_pool_putlocks": False,
         }
     )
+    remote.answer_only()
     app.steps["consumer"].add(PullStep)
     app.Worker = type("Worker", (Specialised,), {"app": app, "kind": kind})
     register_types(app, kind)
@@ -169,7 +171,7 @@ class Specialised(Worker):
         super().install_platform_tweaks(worker)
         # Whatever the parent asks the ledger, all its children wait for.
         db.be_patient(PATIENCE_SECONDS)
-        fitness.tell(each.name for each in schema.databases())
+        fitness.tell((each.name for each in schema.databases()), Role.WORKER)
         self.drain = Drain(self, grace_seconds=settings().shutdown_grace_seconds)
         self.drain.listen()
 

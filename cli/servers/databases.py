@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy
 
 from cli import placement
-from cli.credentials import USER
 from cli.placement import MARIADB, MYSQL
 from cli.ports import Wanted
 from cli.program import Program
+from cli.roles import USER
 from cli.servers import mariadb, mysql
 from cli.site import Site
 
@@ -33,12 +35,20 @@ def prepare(site: Site, server: str) -> None:
     _PREPARATIONS[placement.kind_of(server)](site, server)
 
 
-def url(site: Site, database: str) -> str:
+def url(site: Site, database: str, user: str = USER) -> str:
     server = site.databases[database]
-    password = {MARIADB: site.credentials.mariadb, MYSQL: site.credentials.mysql}[placement.kind_of(server)]
-    return f"mysql+pymysql://{USER}:{password}@127.0.0.1:{site.ports[server]}/{placement.SCHEMAS[database]}"
+    password = site.credentials.of(placement.kind_of(server), user)
+    return f"mysql+pymysql://{user}:{password}@127.0.0.1:{site.ports[server]}/{placement.SCHEMAS[database]}"
 
 
 def urls(site: Site, server: str) -> list[str]:
     """Of what a server keeps."""
     return [url(site, database) for database, where in site.databases.items() if where == server]
+
+
+def execute(site: Site, database: str, statements: Iterable[str]) -> None:
+    """As the set-up."""
+    engine = sqlalchemy.create_engine(url(site, database), poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)

@@ -12,8 +12,7 @@ import subprocess
 from hashlib import sha256
 from pathlib import Path
 
-from cli import placement
-from cli.credentials import USER
+from cli import placement, roles
 from cli.layout import write_private
 from cli.program import Program
 from cli.site import Site
@@ -109,18 +108,22 @@ innodb-undo-log-truncate = ON
 def _first_statements(site: Site, server: str) -> str:
     """Run by every start before the first connection: one statement per line, each harmless when repeated.
 
-    The pattern lets the user make and drop databases of its own kind, as the tests do.
+    The pattern lets the set-up make and drop databases of its own kind, as the tests do, and pass on rights in them to
+    the service's users, who begin with none.
     """
-    account = f"'{USER}'@'127.0.0.1'"
+    users = {user: f"'{user}'@'127.0.0.1'" for user in (roles.USER, *roles.OF_DATABASES.values())}
     return "\n".join(
         [
             *(
                 f"CREATE DATABASE IF NOT EXISTS {schema};"
                 for schema in placement.schemas(site.databases, server)
             ),
-            f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{site.credentials.mariadb}';",
-            f"ALTER USER {account} IDENTIFIED BY '{site.credentials.mariadb}';",
-            f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {account};",
+            *(
+                f"{verb} {account} IDENTIFIED BY '{site.credentials.of(NAME, user)}';"
+                for user, account in users.items()
+                for verb in ("CREATE USER IF NOT EXISTS", "ALTER USER")
+            ),
+            f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {users[roles.USER]} WITH GRANT OPTION;",
             "",
         ]
     )

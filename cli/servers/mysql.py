@@ -14,8 +14,7 @@ import subprocess
 from hashlib import sha256
 from pathlib import Path
 
-from cli import mysql_packages, placement
-from cli.credentials import USER
+from cli import mysql_packages, placement, roles
 from cli.layout import MYSQL, write_private
 from cli.program import Program
 from cli.site import Site
@@ -120,21 +119,24 @@ binlog-expire-logs-seconds = 3600
 def _first_statements(site: Site, server: str) -> str:
     """Run by every start before the first connection: one statement per line, each harmless when repeated.
 
-    The pattern lets the user make and drop databases of its own kind, as the tests do.
+    The pattern lets the set-up make and drop databases of its own kind, as the tests do, and pass on rights in them to
+    the service's users, who begin with none.
     """
-    account = f"'{USER}'@'127.0.0.1'"
-    password = f"IDENTIFIED WITH caching_sha2_password BY '{site.credentials.mysql}'"
+    users = {user: f"'{user}'@'127.0.0.1'" for user in (roles.USER, *roles.OF_DATABASES.values())}
     return "\n".join(
         [
             *(
                 f"CREATE DATABASE IF NOT EXISTS {schema};"
                 for schema in placement.schemas(site.databases, server)
             ),
-            f"CREATE USER IF NOT EXISTS {account} {password};",
-            f"ALTER USER {account} {password};",
-            f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {account};",
+            *(
+                f"{verb} {account} IDENTIFIED WITH caching_sha2_password BY '{site.credentials.of(NAME, user)}';"
+                for user, account in users.items()
+                for verb in ("CREATE USER IF NOT EXISTS", "ALTER USER")
+            ),
+            f"GRANT ALL PRIVILEGES ON `sluice\\_%`.* TO {users[roles.USER]} WITH GRANT OPTION;",
             # Without it nobody sees the prepared branches that an attempt left.
-            f"GRANT XA_RECOVER_ADMIN ON *.* TO {account};",
+            f"GRANT XA_RECOVER_ADMIN ON *.* TO {users[roles.USER]}, {users[roles.OF_DATABASES['tasks']]};",
             "",
         ]
     )

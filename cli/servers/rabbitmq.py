@@ -11,10 +11,11 @@ import base64
 import hashlib
 import json
 
-from cli.credentials import USER
+from cli import roles
 from cli.layout import write_private
 from cli.ports import Wanted
 from cli.program import Program
+from cli.roles import USER, WATCH
 from cli.site import Site
 
 NAME = "rabbitmq"
@@ -36,12 +37,42 @@ def wanted_ports(management: int | None) -> tuple[Wanted, ...]:
     )
 
 
-def url(site: Site) -> str:
-    return f"amqp://{USER}:{site.credentials.rabbitmq}@127.0.0.1:{site.ports[NAME]}/{VHOST}"
+#: Names of ours, as `celery_config` gives them; a test compares the two.
+_TICKETS = r"(data|email|file)\.(high|normal|low)"
+_DEAD = r"(data|email|file)\.dead"
+_OURS = rf"{_TICKETS}|{_DEAD}|sluice\.(tickets|dead|doorbell)"
+#: Where tickets and rings are published.
+_SEND = r"sluice\.(tickets|doorbell)"
+
+#: What each user may configure, write to and read from, in RabbitMQ's sense: to bind a queue is to write to it and to
+#: read from its exchange. Only workers make the queues, again after a broker has lost them; whoever sends needs no more
+#: than the exchanges, and nobody but the set-up publishes past them. Celery's own names are those of its remote control
+#: and of its events; Flower may ask by the first, and the workers answer.
+PERMISSIONS = {
+    USER: (".*", ".*", ".*"),
+    roles.API.broker: ("", _SEND, ""),
+    roles.MONITOR.broker: ("", _SEND, _DEAD),
+    roles.WORKER.broker: (
+        rf"{_OURS}|amq\.gen-.*|.+@.+\.celery\.pidbox|(reply\.)?celery\.pidbox|celeryev",
+        rf"{_TICKETS}|{_DEAD}|sluice\.dead|amq\.gen-.*|.+@.+\.celery\.pidbox|reply\.celery\.pidbox|celeryev",
+        rf"{_TICKETS}|sluice\.(tickets|dead|doorbell)|amq\.gen-.*|.+@.+\.celery\.pidbox|celery\.pidbox",
+    ),
+    roles.FLOWER.broker: (
+        r"celeryev(\..+)?|(.+\.)?reply\.celery\.pidbox|celery\.pidbox",
+        r"celeryev\..+|.+\.reply\.celery\.pidbox|celery\.pidbox",
+        r"celeryev(\..+)?|(.+\.)?reply\.celery\.pidbox",
+    ),
+    WATCH: ("", "", ""),
+}
+
+
+def url(site: Site, user: str = USER) -> str:
+    return f"amqp://{user}:{site.credentials.of(NAME, user)}@127.0.0.1:{site.ports[NAME]}/{VHOST}"
 
 
 def management_url(site: Site) -> str:
-    return f"http://{USER}:{site.credentials.rabbitmq}@127.0.0.1:{site.ports['rabbitmq-ui']}"
+    """For looking only."""
+    return f"http://{WATCH}:{site.credentials.of(NAME, WATCH)}@127.0.0.1:{site.ports['rabbitmq-ui']}"
 
 
 def programs(site: Site) -> tuple[Program, Program]:
@@ -123,15 +154,25 @@ def _definitions(site: Site) -> dict[str, object]:
     return {
         "users": [
             {
-                "name": USER,
-                "password_hash": password_hash(site.credentials.rabbitmq),
+                "name": user,
+                "password_hash": password_hash(site.credentials.of(NAME, user)),
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
-                "tags": ["administrator"],
+                # Without a tag nobody is let in to the page.
+                "tags": ["monitoring"] if user == WATCH else [],
             }
+            for user in PERMISSIONS
         ],
         "vhosts": [{"name": VHOST}],
-        "permissions": [{"user": USER, "vhost": VHOST, "configure": ".*", "write": ".*", "read": ".*"}],
+        "permissions": [
+            {"user": user, "vhost": VHOST, "configure": _whole(configure), "write": _whole(write), "read": _whole(read)}
+            for user, (configure, write, read) in PERMISSIONS.items()
+        ],
     }
+
+
+def _whole(pattern: str) -> str:
+    """RabbitMQ is content when a part of a name fits."""
+    return f"^({pattern})$"
 
 
 def password_hash(password: str) -> str:

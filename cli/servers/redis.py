@@ -1,18 +1,30 @@
-"""The private Redis: its configuration with the password in a file, and its program."""
+"""The private Redis: its users in its configuration, by the hashes of their passwords, and its program."""
 
 from __future__ import annotations
 
+import hashlib
+
+from cli import roles
 from cli.layout import write_private
 from cli.ports import Wanted
 from cli.program import Program
+from cli.roles import USER
 from cli.site import Site
 
 NAME = "redis"
 PORTS = (Wanted(NAME),)
 
+#: What each user may do with keys that begin with `sluice:`, besides logging in. The door reads results and counts
+#: requests, by scripts; who finishes a task writes its result.
+_RIGHTS = {
+    roles.API.redis: "+get +ttl +incrby +expire +eval +evalsha +script|load",
+    roles.WORKER.redis: "+set",
+    roles.MONITOR.redis: "+set",
+}
 
-def url(site: Site) -> str:
-    return f"redis://:{site.credentials.redis}@127.0.0.1:{site.ports[NAME]}/0"
+
+def url(site: Site, user: str = USER) -> str:
+    return f"redis://{user}:{site.credentials.of(NAME, user)}@127.0.0.1:{site.ports[NAME]}/0"
 
 
 def program(site: Site) -> Program:
@@ -20,25 +32,41 @@ def program(site: Site) -> Program:
         name=NAME,
         command=("redis-server", str(site.layout.server(NAME) / "redis.conf")),
         ports=(NAME,),
+        # It reads them only at its start.
+        version=hashlib.sha256(_options(site).encode()).hexdigest()[:12],
     )
 
 
 def prepare(site: Site) -> None:
     folder = site.layout.server(NAME)
     (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(
-        folder / "redis.conf",
-        f"""\
-# Written anew by every `sluice up`.
-bind 127.0.0.1
-port {site.ports[NAME]}
-requirepass {site.credentials.redis}
-dir "{folder / "data"}"
-daemonize no
-# A changed title overwrites the environment, by which the stack recognises its processes.
-set-proc-title no
-save ""
-appendonly yes
-maxmemory-policy noeviction
-""",
+    write_private(folder / "redis.conf", _options(site))
+
+
+def _options(site: Site) -> str:
+    users = (
+        f"user {user} on #{_hash(site, user)} resetchannels ~sluice:* -@all +@connection {rights} -@dangerous"
+        for user, rights in _RIGHTS.items()
     )
+    return "\n".join(
+        [
+            "# Written anew by every `sluice up`.",
+            "bind 127.0.0.1",
+            f"port {site.ports[NAME]}",
+            "user default off",
+            f"user {USER} on #{_hash(site, USER)} allchannels ~* +@all",
+            *users,
+            f'dir "{site.layout.server(NAME) / "data"}"',
+            "daemonize no",
+            "# A changed title overwrites the environment, by which the stack recognises its processes.",
+            "set-proc-title no",
+            'save ""',
+            "appendonly yes",
+            "maxmemory-policy noeviction",
+            "",
+        ]
+    )
+
+
+def _hash(site: Site, user: str) -> str:
+    return hashlib.sha256(site.credentials.of(NAME, user).encode()).hexdigest()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 
 import settings
@@ -19,7 +23,7 @@ from ledger.models import api_keys, leadership, marker
 from ledger.models import ledger as ledgers
 from tasks import catalog
 from tasks.types.dataset import data
-from tests.conftest import PORTS, databases, state
+from tests.conftest import CHECKOUT, PORTS, databases, eventually, state
 from tests.doors import MASTER, door_for
 from tests.recording import configure
 
@@ -38,6 +42,7 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
     os.environ.update(stack.environment())
     settings.settings.cache_clear()
     schema.migrate()
+    stack.grant()
     keys.add(MASTER, owner="tests", scopes=[Scope.ADMIN])
     catalog.load()
     yield stack
@@ -87,3 +92,28 @@ def database_away(configured: Callable[..., None], request: pytest.FixtureReques
         configured(DATA_DATABASES=f"{request.param}=mysql+pymysql://nobody@127.0.0.1:1/none,{others}")
     yield request.param
     configured(DATA_DATABASES=others)
+
+
+@pytest.fixture
+def gunicorn(servers: Stack, free_port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A real server, and its address."""
+    url = f"http://127.0.0.1:{free_port}"
+    command = [f"{sys.prefix}/bin/gunicorn", "--config", "python:api.gunicorn_config", "--workers", "1"]
+    with subprocess.Popen([*command, "--bind", url[7:], "api:create_app()"], cwd=CHECKOUT) as process:
+        eventually(lambda: answers_at(f"{url}/livez"), within=60)
+        yield process, url
+        process.kill()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def answers_at(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=2).ok
+    except requests.ConnectionError:
+        return False

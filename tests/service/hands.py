@@ -18,6 +18,7 @@ from amqp.exceptions import NotFound
 from kombu import Connection
 
 import celery_config
+from cli.roles import WORKER
 from cli.stack import Stack
 from ledger.tickets import Ticket
 from tasks import dispatch
@@ -168,6 +169,7 @@ class Hands:
 def at_work(servers: Stack, tmp_path: Path) -> Iterator[Hands]:
     """The fixture: empty queues, and no worker left at the end."""
     hands = Hands(tmp_path, servers.environment())
+    hands.environment |= servers.environment(WORKER)
     hands.empty_queues()
     yield hands
     hands.end()

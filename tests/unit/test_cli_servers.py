@@ -6,14 +6,18 @@ import base64
 import hashlib
 import json
 import re
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+import celery_config
 from cli import application, environment
 from cli.credentials import Credentials, keep
 from cli.layout import Layout
 from cli.program import Program
+from cli.roles import API, FLOWER, MONITOR, OF_DATABASES, SET_UP, WORKER
 from cli.servers import mariadb, rabbitmq, redis, smtp
 from cli.site import Site
 
@@ -28,7 +32,7 @@ def site(tmp_path: Path) -> Site:
 
 def programs(site: Site) -> list[Program]:
     service = application.programs(
-        site, environment.of_processes(site, {}), replicas={"data": 2}, has_own_broker=True
+        site, lambda role: environment.of_processes(site, {}, role), replicas={"data": 2}, has_own_broker=True
     )
     return [
         *rabbitmq.programs(site),
@@ -40,9 +44,63 @@ def programs(site: Site) -> list[Program]:
 
 
 def test_no_password_is_in_an_argument(site: Site) -> None:
-    secrets = vars(site.credentials).values()
+    users = (
+        site.credentials.of(server, user)
+        for server in ("mariadb", "rabbitmq", "redis")
+        for user in (*OF_DATABASES.values(), *rabbitmq.PERMISSIONS)
+    )
+    secrets = {*vars(site.credentials).values(), *users}
     arguments = [argument for program in programs(site) for argument in program.command]
     assert not [argument for argument in arguments if any(secret in argument for secret in secrets)]
+
+
+def test_each_kind_of_process_logs_in_as_itself(site: Site) -> None:
+    roles = {"api": API, "data": WORKER, "data-2": WORKER, "email": WORKER, "file": WORKER, "monitor": MONITOR}
+    service = {each.name: each.environment for each in programs(site)}
+    for name, role in {**roles, "flower": FLOWER}.items():
+        for variable, user in {
+            "LEDGER_DATABASE_URL": role.ledger,
+            "DATA_DATABASE_URL": role.data,
+            "CELERY_BROKER_URL": role.broker,
+            "CELERY_RESULT_BACKEND": role.redis,
+        }.items():
+            assert urlsplit(service[name][variable]).username == user, (name, variable)
+        assert "RABBITMQ_MANAGEMENT_URL" not in service[name], name
+
+
+def test_nobody_has_anothers_password(site: Site) -> None:
+    found = [
+        site.credentials.of(server, user)
+        for server in ("mariadb", "mysql", "rabbitmq", "redis")
+        for user in {user for role in (SET_UP, API, WORKER, MONITOR, FLOWER) for user in vars(role).values()}
+    ]
+    assert len(set(found)) == len(found)
+
+
+def test_rabbitmqs_users_know_our_names(site: Site) -> None:
+    """The patterns of `rabbitmq.PERMISSIONS` against the names in `celery_config`."""
+
+    def may(user: str, what: int, name: str) -> bool:
+        return re.fullmatch(rabbitmq.PERMISSIONS[user][what], name) is not None
+
+    configure, write, read = range(3)
+    exchanges = [each.name for each in (celery_config.TICKETS, celery_config.DOORBELL, celery_config.DEAD_LETTERS)]
+    for name in (*(queue.name for queue in celery_config.all_queues()), *exchanges):
+        assert may(WORKER.broker, configure, name)
+        assert not any(may(each.broker, configure, name) for each in (API, MONITOR, FLOWER)), name
+        assert may(API.broker, write, name) == may(MONITOR.broker, write, name) == (name in exchanges[:2]), name
+        assert not may(API.broker, read, name)
+        assert may(MONITOR.broker, read, name) == (name.endswith(".dead") and name not in exchanges), name
+        assert not may(FLOWER.broker, read, name)
+    assert not any(may(each.broker, write, "celery.pidbox") for each in (API, MONITOR, WORKER))
+    assert not any(may(each.broker, write, "amq.default") for each in (API, MONITOR, WORKER, FLOWER))
+
+
+def test_flower_shows_and_changes_nothing(site: Site) -> None:
+    [flower] = [each.environment for each in programs(site) if each.name == "flower"]
+    assert flower["FLOWER_READ_ONLY"] == "true"
+    assert flower["FLOWER_BASIC_AUTH"].endswith(site.credentials.flower)
+    assert flower["FLOWER_ADDRESS"] == "127.0.0.1"
 
 
 def test_rabbitmq_knows_the_password_by_its_hash_only(site: Site) -> None:
@@ -78,7 +136,8 @@ def test_credentials_stay_the_same_and_are_completed(tmp_path: Path) -> None:
 
 
 def test_a_worker_has_more_time_to_end_than_its_own_bound(site: Site) -> None:
-    variables = environment.of_processes(site, {"SLUICE_SHUTDOWN_GRACE_SECONDS": "30"})
+    overrides = {"SLUICE_SHUTDOWN_GRACE_SECONDS": "30"}
+    variables = partial(environment.of_processes, site, overrides)
     workers = [
         each
         for each in application.programs(site, variables, replicas={}, has_own_broker=True)

@@ -14,6 +14,7 @@ import celery_config
 import failpoints
 import settings
 from api import schemas, verdicts
+from ledger import grants, models
 from ledger.states import ACTIVE, MOVES, State
 from tasks import catalog
 from tasks.catalog import TaskType
@@ -220,3 +221,11 @@ def test_every_state_and_verdict_has_its_word_at_the_door() -> None:
 def test_every_end_of_an_attempt_has_a_name() -> None:
     ends = {name for name, move in MOVES.items() if move.leaves <= ACTIVE and move.enters not in ACTIVE}
     assert set(schemas._ENDINGS) == ends
+
+
+def test_every_table_of_the_ledger_says_who_may_do_what_to_it() -> None:
+    assert set(grants.LEDGER) == set(models.ledger.tables.values())
+    # Nobody rewrites what has happened, and only retention forgets it.
+    of_events = grants.LEDGER[models.events]
+    assert not any("UPDATE" in rights for rights in of_events.values())
+    assert [role for role, rights in of_events.items() if "DELETE" in rights] == [grants.Role.MONITOR]

@@ -47,13 +47,6 @@ def test_a_better_ticket_goes_before_the_backlog() -> None:
     assert Books({"data.high": 1}, rich=LOW).best_queue() == HIGH
 
 
-def test_a_queue_that_is_no_longer_served_is_forgotten() -> None:
-    books = Books({"data.high": 2}, rich=LOW)
-    books.cancel_by_queue("data.low")
-    assert books.best_queue() == HIGH
-    assert books.asked == ["data.high", "data.normal"]
-
-
 def test_a_paused_queue_is_neither_asked_nor_chosen() -> None:
     books = Books({"data.high": 2, "data.low": 1}, rich=NORMAL, paused=["data.high", "data.normal"])
     assert books.best_queue() == LOW
