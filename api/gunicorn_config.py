@@ -2,13 +2,114 @@
 
 As a file and not as a module, and without imports of ours at the top: what gunicorn's master has loaded, its workers
 inherit, and a SIGHUP, which starts new workers while the old ones finish, would not take up new code.
+
+A thread takes a request when it is there, and not before. gunicorn's own worker gives each new client a thread that
+waits for its first bytes, and for the rest of them: two hundred clients that say half a word keep everybody out.
 """
 
 from __future__ import annotations
 
+import re
+import socket
+import threading
+import time
+from functools import partial
+from selectors import EVENT_READ
 from typing import Any
 
-worker_class = "gthread"
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+#: Seconds that a client has for the head of a request and a short body.
+REQUEST_SECONDS = 10.0
+#: Head and body up to here come whole before a thread takes them. Whoever sends more has shown his key by then.
+SHORT_BYTES = 32_768
+#: Seconds for the rest of a body that nobody has read.
+LEFTOVER_SECONDS = 0.1
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
+#: Whoever asks for leave to send his body waits for an answer.
+_EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+
+
+def is_whole(seen: bytes) -> bool:
+    """Whether a thread can take the request that begins so, without waiting for its client."""
+    head, end, body = seen.partition(b"\r\n\r\n")
+    if len(seen) >= SHORT_BYTES or not end:
+        return len(seen) >= SHORT_BYTES
+    head += b"\r\n"
+    if _EXPECTS.search(head):
+        return True
+    if _CHUNKED.search(head):
+        return body.endswith(b"0\r\n\r\n")
+    length = _LENGTH.search(head)
+    return length is None or len(body) >= int(length[1]) or len(head) + int(length[1]) > SHORT_BYTES
+
+
+class Client(TConn):  # type: ignore[misc]
+    """A connection, with what has been seen of its next request."""
+
+    seen_bytes = 0
+
+    def has_whole_request(self) -> bool:
+        """Looked at and not taken. Until there is more to see, the poller does not tell of it again."""
+        if self.parser is not None and self.parser.unreader.buf.getvalue():
+            return True  # begun together with the last one
+        self.sock.setblocking(False)
+        try:
+            seen = self.sock.recv(SHORT_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # gone, as the thread will find
+        has_ended = len(seen) == self.seen_bytes
+        whole = has_ended or is_whole(seen)
+        self.seen_bytes = 0 if whole else len(seen)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self.seen_bytes + 1)
+        return whole
+
+    def close(self, graceful: bool = False) -> None:
+        """gunicorn's waits up to two seconds for the client, and all others with it."""
+        if graceful:
+            threading.Thread(target=super().close, args=(True,), daemon=True).start()
+        else:
+            super().close()
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """gunicorn's worker with threads, where a client that is slow costs a place in the poller and no thread."""
+
+    def accept(self, listener: Any) -> None:
+        try:
+            sock, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        self.enqueue_req(Client(self.cfg, sock, address, listener.getsockname()))
+
+    def enqueue_req(self, conn: Client) -> None:
+        if conn.has_whole_request():
+            super().enqueue_req(conn)
+            return
+        conn.timeout = time.monotonic() + REQUEST_SECONDS
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def on_pending_socket_readable(self, conn: Client, client: Any) -> None:
+        if conn.has_whole_request():
+            self.poller.unregister(client)
+            self.pending_conns.remove(conn)
+            conn.data_ready = True
+            super().enqueue_req(conn)
+
+
+    def _keepalive_after(self, conn: Client, keepalive: bool) -> bool:
+        """Whether the connection can be used again. gunicorn waits five seconds for a body that nobody reads, such as
+        that of a request which was refused."""
+        return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + LEFTOVER_SECONDS))
+
+
+worker_class = Worker
 workers = 2
 #: `api.waiting` shares them out.
 threads = 32
