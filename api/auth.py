@@ -95,6 +95,27 @@ def guard(app: Flask) -> None:
     app.before_request(lambda: _admit(app))
 
 
+def lasting() -> Callable[[], bool]:
+    """For an answer that goes on for long: a function that tells whether the key it was asked with still opens."""
+    secret = keys.parse(_shown())
+
+    def opens() -> bool:
+        key = _known(secret) if secret else None
+        return secret is not None and key is not None and key.opens_for(secret)
+
+    return opens
+
+
+def still_opens() -> bool:
+    """After a wait: whether the key that the request came with opens still."""
+    return lasting()()
+
+
+def insist() -> None:
+    """After a long wait: the key that the request came with must open still."""
+    g.caller = _authenticated()
+
+
 def caller() -> Caller:
     """On whose behalf this request acts."""
     found: Caller = g.caller
@@ -161,16 +182,26 @@ class _Memory:
     since: float
     was_good: bool = False
 
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.since < TRUST_SECONDS
+
 
 _remembered: dict[str, _Memory] = {}
 
 
 def _look_up(secret: Secret) -> Key | None:
     memory = _remembered.get(secret.key_id)
-    if memory is not None and time.monotonic() - memory.since < TRUST_SECONDS:
-        return memory.key
-    if not (memory and memory.was_good):
+    if not (memory and (memory.is_fresh or memory.was_good)):
         _refuse_who_failed_often()
+    return _known(secret)
+
+
+def _known(secret: Secret) -> Key | None:
+    """What the ledger says of a key, or said a moment ago."""
+    memory = _remembered.get(secret.key_id)
+    if memory is not None and memory.is_fresh:
+        return memory.key
     since = time.monotonic()
     key = keys.find(secret.key_id)
     if len(_remembered) >= MOST_REMEMBERED:

@@ -56,7 +56,8 @@ def stream(task_id: str) -> Response:
         return Response(status=204)
     if not waiting.streams.take():
         return problem(503, "Too many streams", "too many clients follow tasks here already; ask for the task instead")
-    response = Response(_frames(task_id, seen, caller, waiting.leaving()), content_type="text/event-stream")
+    frames = _frames(task_id, seen, caller, is_leaving=waiting.leaving(), still_opens=auth.lasting())
+    response = Response(frames, content_type="text/event-stream")
     # Not in the generator: one that was never begun does not reach its `finally`.
     response.call_on_close(waiting.streams.give_back)
     response.headers["Cache-Control"] = "no-cache, no-transform"
@@ -71,11 +72,15 @@ def _last_seen() -> int:
     return int(word)
 
 
-def _frames(task_id: str, seen: int, caller: Caller, is_leaving: Callable[[], bool]) -> Iterator[str]:
+def _frames(
+    task_id: str, seen: int, caller: Caller, *, is_leaving: Callable[[], bool], still_opens: Callable[[], bool]
+) -> Iterator[str]:
     yield f"retry: {_RETRY_MILLISECONDS}\n\n"
     progress, told_at = None, time.monotonic()
     while not is_leaving():
         try:
+            if not still_opens():
+                return  # the client comes back, and is refused
             # The row first: what happened before it was read is among the events that are read after it.
             row = queries.task(task_id, caller=caller)
             events = queries.events_after(task_id, seen, caller=caller)

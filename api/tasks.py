@@ -41,7 +41,7 @@ def create() -> Response:
     caller = auth.caller()
     [task] = submit.submit([submission], caller=caller, once=reading.once(given, owner=caller.owner))
     seconds = reading.asked_wait()
-    if seconds and _ends_within(task.task_id, seconds):
+    if seconds and _ends_within(task.task_id, seconds) and auth.still_opens():
         response = _shown(task.task_id)
         response.headers["Preference-Applied"] = f"wait={seconds}"
         return response
@@ -105,6 +105,7 @@ def show(task_id: str) -> Response:
     seconds = reading.preferred_wait(0) if asked is None else asked
     if seconds:
         _ends_within(task_id, seconds)
+        auth.insist()
     response = _shown(task_id)
     response.make_conditional(request)
     return response

@@ -63,6 +63,9 @@ class Key:
     def is_of(self, secret: Secret) -> bool:
         return hmac.compare_digest(self.digest, secret.digest)
 
+    def opens_for(self, secret: Secret) -> bool:
+        return self.is_of(secret) and not (self.is_revoked or self.is_expired)
+
 
 def make() -> Secret:
     """A new key, not yet known to anybody."""

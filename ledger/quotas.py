@@ -1,8 +1,8 @@
 """What an owner may have: open tasks, and mails in a day. Checked in the transaction that accepts the tasks.
 
-Mails are counted in one row per owner, by which submissions of mails of one owner wait for each other: the bound is
-exact. Open tasks are counted in the index, up to the bound and no further; those that arrive in the same moment do not
-see each other, so that a few more may come in.
+Both bounds are exact, because submissions of one owner wait for each other, by the owner's row, from the count to the
+commit. Mails are counted in that row; open tasks in the index of `tasks`, up to the bound and no further. Owners
+without a bound, and other owners, wait for nobody.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ def take(connection: Connection, caller: Caller, *, number: int, mails: int) -> 
         _take_mails(connection, caller, caller.mails_per_day, mails)
 
 
+#: Locks the owner's row until the transaction ends.
+_ONE_BY_ONE = text(
+    "INSERT INTO mail_quotas (owner, day, mails) VALUES (:owner, UTC_DATE(), 0) ON DUPLICATE KEY UPDATE owner = :owner"
+)
+
+
 def _check_open(connection: Connection, caller: Caller, most: int, more: int) -> None:
+    connection.execute(_ONE_BY_ONE, {"owner": caller.owner})
     some = (
         select(literal(1))
         .where(tasks.c.owner == caller.owner, tasks.c.state.in_(_OPEN))

@@ -118,8 +118,6 @@ def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
     kind = catalog.get(submission.task_type)
     if not caller.may(kind.scope):
         raise NotForYou(kind.name, kind.scope)
-    if not caller.may(kind.scope):
-        raise NotForYou(kind.name, kind.scope)
     try:
         parameters = kind.parameters.model_validate(submission.parameters)
     except ValidationError as error:

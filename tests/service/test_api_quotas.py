@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import signal
+import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from api import quotas
+from api import create_app, quotas
 from cli.stack import Stack
 from ledger.keys import USUAL_SCOPES
 from tests import life, task_types  # noqa: F401  registers the types
@@ -82,6 +85,20 @@ def test_an_owner_has_so_many_open_tasks_and_no_more() -> None:
     assert "2 tasks may be open" in answers[2].get_json()["detail"]
     door.post(f"/api/tasks/{answers[0].get_json()['task_id']}/stop")
     assert door.post("/api/tasks", json=A_TASK).status_code == 202
+
+
+def test_of_many_at_the_same_time_no_more_come_in_than_may() -> None:
+    most, clients, posts = 5, 8, 4
+    app, shown, start = create_app(), key("ada", most_open_tasks=most), threading.Barrier(clients)
+
+    def ask(_: int) -> list[int]:
+        door = door_for(shown, app)
+        start.wait(30)
+        return [door.post("/api/tasks", json=A_TASK).status_code for _ in range(posts)]
+
+    with ThreadPoolExecutor(clients) as asking:
+        answers = Counter(code for codes in asking.map(ask, range(clients)) for code in codes)
+    assert answers == {202: most, 429: clients * posts - most}
 
 
 def test_a_batch_over_the_bound_is_refused_whole() -> None:

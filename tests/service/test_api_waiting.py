@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +13,11 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from api import create_app, waiting
+from api import auth, create_app, streams, waiting
 from cli.stack import Stack
-from ledger import transitions
+from ledger import keys, transitions
 from tests import doors, life, task_types  # noqa: F401  registers the types
-from tests.conftest import CHECKOUT, eventually
+from tests.conftest import eventually
 from tests.doors import door_for
 
 QUICK = {"task_type": "test_quick"}
@@ -220,6 +218,41 @@ def test_streams_have_a_bound_and_give_their_places_back(
     assert waiting.streams.take()
 
 
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_stream_ends_soon_after_its_key(how: str, servers: Stack) -> None:
+    assert auth.TRUST_SECONDS + streams.LOOK_SECONDS < 5
+    shown = doors.key("ada", expires_in_seconds=1 if how == "expired" else None)
+    task_id = door_for(shown).post("/api/tasks", json=QUICK | {"delay": 600}).get_json()["task_id"]
+    stream = door_for(shown).get(f"/api/tasks/{task_id}/events", buffered=False)
+    ended = threading.Event()
+
+    def read() -> None:
+        list(stream.response)
+        ended.set()
+
+    threading.Thread(target=read).start()
+    if how == "revoked":
+        keys.revoke(shown.split("_")[1])
+    eventually(ended.is_set, within=8)
+    assert door_for(shown).get(f"/api/tasks/{task_id}/events").status_code == 401
+
+
+def test_who_waits_with_a_key_that_is_revoked_meanwhile_learns_nothing(
+    servers: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = doors.key("ada")
+    door = door_for(shown)
+    task_id = door.post("/api/tasks", json=QUICK).get_json()["task_id"]
+
+    def wait_and_lose_the_key(*_: object, **__: object) -> object:
+        keys.revoke(shown.split("_")[1])
+        auth.forget()
+        return life.task(task_id)
+
+    monkeypatch.setattr("api.tasks.outcome.wait", wait_and_lose_the_key)
+    assert door.get(f"/api/tasks/{task_id}?wait=20").status_code == 401
+
+
 def test_a_stream_ends_when_its_process_leaves(door: FlaskClient) -> None:
     class Worker:
         alive = True
@@ -237,31 +270,6 @@ def test_a_stream_ends_when_its_process_leaves(door: FlaskClient) -> None:
     assert not ended.wait(1)
     worker.alive = False
     eventually(ended.is_set)
-
-
-@pytest.fixture
-def gunicorn(servers: Stack, free_port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A real server, and its address."""
-    url = f"http://127.0.0.1:{free_port}"
-    command = [f"{sys.prefix}/bin/gunicorn", "--config", "python:api.gunicorn_config", "--workers", "1"]
-    with subprocess.Popen([*command, "--bind", url[7:], "api:create_app()"], cwd=CHECKOUT) as process:
-        eventually(lambda: answers_at(f"{url}/livez"), within=60)
-        yield process, url
-        process.kill()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def answers_at(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=2).ok
-    except requests.ConnectionError:
-        return False
 
 
 def test_a_server_that_is_told_to_leave_does_not_wait_for_its_streams(
