@@ -11,6 +11,7 @@ from api import (
     auth,
     browsers,
     dataset,
+    deprecation,
     docs,
     errors,
     explain,
@@ -42,6 +43,7 @@ def create_app() -> Flask:
     db.be_patient(PATIENCE_SECONDS)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings().body_bytes
+    app.config["TRUSTED_HOSTS"] = list(settings().hosts) or None
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.before_request(_name_request)
@@ -49,6 +51,7 @@ def create_app() -> Flask:
     app.after_request(_finish)
     app.after_request(quotas.tell)
     errors.register(app)
+    deprecation.register(app)
     for room in (dataset, tasks, streams, failures, explain, queues, workers, files, keys, health, metrics, docs):
         app.register_blueprint(room.blueprint)
     auth.guard(app)

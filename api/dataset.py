@@ -95,8 +95,6 @@ def dpd_insert(num: str | None = None) -> Response:
     browsers.refuse_unless_meant()
     task_id = _submit_insert(num)
     response = _insert_outcome(task_id)
-    response.headers["Deprecation"] = "@1798761600"
-    response.headers["Sunset"] = "Fri, 31 Dec 2027 23:59:59 GMT"
     response.headers["Link"] = '</insert>; rel="successor-version"'
     return response
 

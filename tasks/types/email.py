@@ -77,6 +77,16 @@ def check_recipients(to: object) -> str | list[str]:
     return list(dict.fromkeys(check_address(address) for address in to))
 
 
+def check_domains(to: str | list[str]) -> str | list[str]:
+    """Recipients to whom this service may write; otherwise ValueError."""
+    allowed = settings().mail_domains
+    for address in [to] if isinstance(to, str) else to:
+        domain = address.rpartition("@")[2].lower()
+        if allowed and domain not in allowed:
+            raise ValueError(f"no mail goes to {domain} from here, only to {', '.join(allowed)}")
+    return to
+
+
 def check_line(line: str) -> str:
     """A text for a header: one line, no control characters; otherwise ValueError."""
     if any(unicodedata.category(letter) in _BREAKING for letter in line):
@@ -97,6 +107,7 @@ EmailAddress = Annotated[str, PlainValidator(check_address), WithJsonSchema(_ADD
 Recipients = Annotated[
     str | list[str],
     PlainValidator(check_recipients),
+    AfterValidator(check_domains),
     WithJsonSchema(
         {
             "anyOf": [

@@ -164,8 +164,41 @@ def test_head_and_options_change_nothing(app: Flask, adas: str) -> None:
 
 
 def test_every_answer_has_the_headers_of_the_house(app: Flask, adas: str) -> None:
-    for _, method, path in calls(app, adas):
+    nowhere = [("", "GET", "/nowhere"), ("", "DELETE", "/api/tasks"), ("", "OPTIONS", "/api/tasks")]
+    for _, method, path in [*calls(app, adas), *nowhere]:
         answer = ask(door_for(key("emmy", Scope.READ), app), method, path)
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "Content-Security-Policy" in answer.headers
         assert "Cache-Control" in answer.headers
+
+
+def test_no_answer_opens_itself_to_another_sites_script(app: Flask, adas: str) -> None:
+    foreign = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    door = door_for(app=app)
+    for _, _, path in calls(app, adas):
+        for method in ("OPTIONS", "HEAD"):
+            answer = door.open(path, method=method, headers=foreign)
+            assert not [name for name, _ in answer.headers if name.lower().startswith("access-control")], path
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost:80@evil.example", "a b"])
+def test_a_request_by_a_name_that_is_not_ours_is_refused(host: str, app: Flask, adas: str) -> None:
+    app.config["TRUSTED_HOSTS"] = ["localhost", ".sluice.example"]
+    before = life.everything()
+    for _, method, path in calls(app, adas):
+        answer = door_for(app=app).open(path, method=method, headers={"Host": host})
+        assert answer.status_code == 400, (method, path)
+    assert life.everything() == before
+    for ours in ("localhost", "localhost:5000", "api.sluice.example"):
+        assert door_for(app=app).get("/livez", headers={"Host": ours}).status_code == 200
+
+
+def test_what_is_deprecated_says_so_on_every_answer(app: Flask, adas: str) -> None:
+    told = set()
+    for endpoint, method, path in calls(app, adas):
+        answer = ask(door_for(key("emmy", Scope.READ), app), method, path)
+        assert ("Deprecation" in answer.headers) == ("Sunset" in answer.headers), (method, path)
+        if "Sunset" in answer.headers:
+            told.add((method, endpoint))
+    by_get = {("GET", f"dataset.{name}") for name in ("insert", "dpd_insert", "stop", "delete_all")}
+    assert told == by_get | {("POST", "dataset.dpd_insert")}

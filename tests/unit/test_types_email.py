@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
@@ -11,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from settings import settings
 from tasks.types.email import EmailSending, check_address, compose, text_of
 from tasks.work import mail
-from tests.recording import TASK_ID
+from tests.recording import TASK_ID, configure
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    configure(monkeypatch)
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 def sent(**parameters: Any) -> EmailMessage:
@@ -230,3 +240,11 @@ def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
 
 def test_a_servers_password_is_not_shown() -> None:
     assert "secret" not in repr(mail.parse("smtp://u:secret@mail"))
+
+
+def test_mails_go_to_the_operators_domains_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, SLUICE_MAIL_DOMAINS="Example.com, example.org")
+    assert EmailSending(to=["a@example.com", "b@EXAMPLE.org"], cc="c@example.com").recipients
+    for field, strange in (("to", "a@other.example"), ("cc", "a@sub.example.com"), ("to", "a@example.com.evil.test")):
+        with pytest.raises(ValidationError, match=r"no mail goes to .* from here, only to example.com, example.org"):
+            EmailSending.model_validate({"to": "a@example.com", field: ["b@example.com", strange]})
