@@ -304,7 +304,9 @@ def _commit(attempt: Attempt) -> bool:
 def _fail(attempt: Attempt, error: BaseException) -> None:
     told = failure.describe(error)
     won = _insist(attempt, lambda: _settle_failure(attempt.claim, error, told), failure.REACHED)
-    logger.warning("%s failed", attempt.claim.task_type, extra={"action": "attempt_failed", "error": told})
+    # The message may repeat a parameter; the ledger has it, for those who may see the task.
+    shown = {name: told[name] for name in ("type", "permanent", "at")}
+    logger.warning("%s failed", attempt.claim.task_type, extra={"action": "attempt_failed", "error": shown})
     if won is False:
         _confirm_stop(attempt)
 

@@ -48,7 +48,8 @@ def _remark(found: Evidence, known: set[Wait]) -> bool:
     wait = Wait(task.task_id, task.state, task.attempt, reason.cause)
     if reason.cause in _GOES_ON or wait in known:
         return False
-    log.info("%s", reason.sentence, extra={"action": "task_waits", "task_id": task.task_id, "cause": reason.cause})
+    # Not the sentence: it may repeat an error's words, and those a parameter.
+    log.info("a task waits", extra={"action": "task_waits", "task_id": task.task_id, "cause": reason.cause})
     return remarks.explain(wait, reason.sentence)
 
 

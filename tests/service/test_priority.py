@@ -156,6 +156,8 @@ def garbage() -> Iterator[tuple[str, Message]]:
     yield "empty", message("")
     yield "bytes", message(b"\xff\xfe")
     yield "pickle", message(pickle.dumps([[1], {}, {}]), "application/x-python-serialize")
+    yield "yaml", message("!!python/object/apply:os.abort []", "application/x-yaml")
+    yield "oversize", message("[[1], {}, {}]" + " " * (4 << 20) + "x")
     yield "unknown type", message(task="no_such_type")
     yield "a task of Celery's own", message(task="celery.chain")
     yield "no arguments", message(json.dumps([[], {}, {}]))

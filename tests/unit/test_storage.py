@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     configure(monkeypatch, SLUICE_STORAGE_DIR=tmp_path / "storage", SLUICE_UPLOAD_BYTES=4096)
     yield tmp_path / "storage"
     settings.cache_clear()
+
+
+_opened: list[object] | None = None
+
+
+def _note_opening(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and _opened is not None:
+        _opened.append(arguments[0])
+
+
+@pytest.fixture
+def opened() -> Iterator[list[object]]:
+    """Every path that Python asks the system to open. A hook stays for good, so it is told when to be silent."""
+    global _opened
+    sys.addaudithook(_note_opening)
+    _opened = []
+    yield _opened
+    _opened = None
 
 
 def upload(name: str, content: bytes) -> dict[str, object]:
@@ -160,6 +180,28 @@ def test_pipes_folders_and_devices_are_refused_without_waiting(folder: Path) -> 
     for name in ("pipe", "folder", "zero"):
         with pytest.raises(storage.NotAFile, match=name):
             storage.open_input(name)
+
+
+def test_no_name_opens_anything_outside_the_folder(folder: Path, tmp_path: Path, opened: list[object]) -> None:
+    upload("a.txt", b"x")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    names = ("link", "pipe", "nested", "absent")
+    (folder / "in" / "link").symlink_to(secret)
+    os.mkfifo(folder / "in" / "pipe")
+    (folder / "in" / "nested").mkdir()
+    opened.clear()
+    for name in (*HOSTILE_NAMES, str(secret), "../../secret", *names):
+        for use in (storage.open_input, storage.open_output, lambda name: upload(name, b"x")):
+            with suppress(ValueError, storage.MissingFile, storage.NotAFile, OSError):
+                use(name)
+    paths = [Path(os.fsdecode(each)) for each in opened if isinstance(each, str | bytes | os.PathLike)]
+    assert paths, "uploads are opened, or nothing is noted here"
+    # A plain word is opened relative to the folder's descriptor; everything else is the folder or below it.
+    assert {str(path) for path in paths if path.is_absolute() or path.name != str(path)} <= {
+        str(each) for each in (folder, folder / "in", folder / "out")
+    }
+    assert secret.read_text() == "secret"
 
 
 def test_a_file_over_the_limit_is_not_opened(folder: Path) -> None:
