@@ -17,6 +17,7 @@ from client.errors import (
     Forbidden,
     NotFound,
     NotOver,
+    Problem,
     SluiceError,
     TooManyRequests,
     Unauthorized,
@@ -34,14 +35,18 @@ class Refused(Trouble):
     """The service said no, or nothing at all."""
 
     def __init__(self, error: SluiceError) -> None:
-        super().__init__(str(error))
+        self._error, self._faults = error, _faults(error)
+        super().__init__(error.title if self._faults and isinstance(error, Problem) else str(error))
         self.exit_code = exits.of_error(error)
-        self._error = error
 
     def more(self) -> Sequence[str]:
-        faults = [f"{each['pointer']}: {each['detail']}" for each in getattr(self._error, "faults", ())]
-        # One fault is what the sentence says already.
-        return [*(faults if len(faults) > 1 else []), *_way_out(self._error)]
+        return [*self._faults, *_way_out(self._error)]
+
+
+def _faults(error: SluiceError) -> list[str]:
+    """A line for each of several; a single one is in the problem's sentence."""
+    faults = error.faults if isinstance(error, Problem) else []
+    return [f"{each['pointer'].removeprefix('#/')}: {each['detail']}" for each in faults] if len(faults) > 1 else []
 
 
 def on_service(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def run(url: str, key: str | None, *options: str, **how: Any) -> subprocess.Comp
 def _environment(url: str, key: str | None) -> Iterator[Path]:
     """In a file, because everybody could read a key that is an argument."""
     told: dict[str, Any] = json.loads(ENVIRONMENT.read_text(encoding="utf-8"))
-    path = FOLDER / "environment.json"
+    path = FOLDER / f"environment.{os.getpid()}.json"
     write_private(path, json.dumps(told | {"values": _filled(told["values"], {"baseUrl": url, "apiKey": key or ""})}))
     try:
         yield path

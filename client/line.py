@@ -31,7 +31,7 @@ _FOR_NOW = frozenset({429, 502, 503, 504})
 
 
 class Line:
-    """The way to one service, with one key. Threads may share it."""
+    """The way to one service, with one key."""
 
     def __init__(self, url: str, key: str | None, *, patience: float) -> None:
         self.url = _checked(url).rstrip("/")

@@ -174,6 +174,12 @@ def test_what_is_wrong_is_a_sentence_with_the_way_out(
     assert "Traceback" not in said.err
 
 
+def test_each_of_several_faults_has_its_line(sluice: Command) -> None:
+    said = sluice("submit", "email_sending", "to=x", "body:=1")
+    lines = [line.strip().partition(":")[0] for line in said.err.splitlines() if line]
+    assert lines == ["✗ Validation failed", "parameters/to", "parameters/body"]
+
+
 def test_a_key_that_opens_nothing_is_told(sluice: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, doors.key("ada", Scope.READ))
     refused = sluice("submit", "test_quick")

@@ -80,7 +80,7 @@ def test_the_terms_of_a_task_arrive(sluice: Sluice) -> None:
 
 def test_a_submission_whose_answer_is_lost_makes_one_task(real_door: Door) -> None:
     with losing_one_answer(real_door) as url:
-        accepted = Sluice(url, MASTER.words).submit("test_quick")
+        accepted = Sluice(url, MASTER.words, patience=60).submit("test_quick")
     assert [row.id for row in queries.page(Filter()).rows] == [accepted["task_id"]]
 
 

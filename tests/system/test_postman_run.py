@@ -12,10 +12,11 @@ import pytest
 from cli import newman
 from cli.stack import Stack
 
-#: Seconds for all of it.
-RUN_SECONDS = 120
+#: Seconds for all of it, on a machine that has other things to do; on a quiet one it takes some ten.
+RUN_SECONDS = 500
 
 
+@pytest.mark.timeout(RUN_SECONDS + 100)
 def test_every_request_of_the_collection_is_answered_as_it_says(stack: Stack, tmp_path: Path) -> None:
     if not newman.is_possible():
         pytest.skip(f"the Postman collection is not run: {newman.NO_NPM}")

@@ -25,7 +25,7 @@ def problem(status: int, **more: Any) -> Answer:
 
 def test_a_submission_whose_answer_is_lost_is_sent_again_under_its_key() -> None:
     with scripted(CUT, AWAY, ACCEPTED) as door:
-        assert Sluice(door.url).submit("bulk_insert", {"rows": 1})["task_id"] == "t"
+        assert Sluice(door.url, patience=60).submit("bulk_insert", {"rows": 1})["task_id"] == "t"
     keys = {asked.headers["Idempotency-Key"] for asked in door.asked}
     assert (len(door.asked), len(keys), len({asked.body for asked in door.asked})) == (3, 1, 1)
 
@@ -54,7 +54,7 @@ def test_what_is_not_safe_is_not_repeated_when_it_may_have_been_done(trouble: An
 
 def test_what_was_refused_for_now_is_asked_again_even_so() -> None:
     with scripted(problem(429), ACCEPTED) as door:
-        Sluice(door.url).retry(TASK)
+        Sluice(door.url, patience=60).retry(TASK)
     assert len(door.asked) == 2
 
 
@@ -62,7 +62,7 @@ def test_the_service_says_when_to_come_back() -> None:
     again = Answer(503, AWAY.body, headers={"Retry-After": "1"})
     with scripted(again, Answer()) as door:
         began = time.monotonic()
-        Sluice(door.url).get(TASK)
+        Sluice(door.url, patience=60).get(TASK)
     assert time.monotonic() - began >= 1
 
 
@@ -121,7 +121,7 @@ def test_a_page_of_somebody_else_is_recognised(status: int) -> None:
 
 def test_a_gateway_before_the_service_is_asked_again() -> None:
     with scripted(Answer(502, "<html>", "text/html"), Answer()) as door:
-        Sluice(door.url).get(TASK)
+        Sluice(door.url, patience=60).get(TASK)
     assert len(door.asked) == 2
 
 

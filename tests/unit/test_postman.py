@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from openapi_schema_validator import OAS31Validator
 
 import settings
 from api import create_app
+from cli import newman
 from tasks import catalog
 from tests.conftest import CHECKOUT
 from tests.recording import configure
@@ -170,3 +173,26 @@ def test_no_key_is_handed_out_with_it() -> None:
     values = {each["key"]: each["value"] for each in ENVIRONMENT["values"]}
     assert values == {"baseUrl": "http://127.0.0.1:5000", "apiKey": ""}
     assert not re.search(r"sluice_[0-9a-f]{8}_(?!wrong)", json.dumps(COLLECTION))
+
+
+def test_newman_is_pinned_and_comes_from_whichever_registry_npm_is_told_of() -> None:
+    packages = json.loads((FOLDER / "package-lock.json").read_text("utf-8"))["packages"]
+    del packages[""]
+    assert [name for name, each in packages.items() if "integrity" not in each or "resolved" in each] == []
+    wanted = json.loads((FOLDER / "package.json").read_text("utf-8"))["dependencies"]
+    assert wanted == {"newman": packages["node_modules/newman"]["version"]}
+
+
+def test_the_key_is_no_argument_of_newman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[str], str]] = []
+
+    def run(command: list[str], **_: Any) -> None:
+        asked.append((command, Path(command[command.index("--environment") + 1]).read_text("utf-8")))
+
+    monkeypatch.setattr(newman, "FOLDER", tmp_path)
+    monkeypatch.setattr(subprocess, "run", run)
+    newman.run("http://127.0.0.1:1", "my-key")
+    [(command, environment)] = asked
+    assert "my-key" not in " ".join(command)
+    assert "my-key" in environment
+    assert list(tmp_path.iterdir()) == []
