@@ -24,6 +24,7 @@ from api import (
     quotas,
     streams,
     tasks,
+    ui,
     workers,
 )
 from ledger import db
@@ -52,7 +53,7 @@ def create_app() -> Flask:
     app.after_request(quotas.tell)
     errors.register(app)
     deprecation.register(app)
-    for room in (dataset, tasks, streams, failures, explain, queues, workers, files, keys, health, metrics, docs):
+    for room in (dataset, tasks, streams, failures, explain, queues, workers, files, keys, health, metrics, docs, ui):
         app.register_blueprint(room.blueprint)
     auth.guard(app)
     return app

@@ -402,5 +402,13 @@ class Key(TypedDict):
     last_used_at: str | None
 
 
+class OwnKey(TypedDict):
+    """The key of this very request. `scopes` has all that it may do: with `admin`, everything."""
+
+    id: str | None
+    owner: str
+    scopes: list[str]
+
+
 class Keys(TypedDict):
     items: list[Key]

@@ -56,6 +56,7 @@ def index() -> Response:
                 "count": "GET /get_data/count",
                 "delete_all": "DELETE /delete_all",
                 "health": "GET /readyz",
+                "ui": "GET /ui",
                 "docs": "GET /docs",
                 "openapi": "GET /openapi.json",
             },

@@ -1,4 +1,7 @@
-"""`/api/keys`: make, list and revoke API keys, for admins. Only the answer that made a key shows its secret."""
+"""`/api/keys`: make, list and revoke API keys, for admins; and what the key of a request may do.
+
+Only the answer that made a key shows its secret.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,21 @@ def index() -> Response:
     """Every key, without its secret."""
     reading.query(schemas.NoQuery)
     return jsonify({"items": [_key(row) for row in keys.listed()]})
+
+
+@blueprint.get("/mine")
+@describe({200: answers.OwnKey}, query=schemas.NoQuery)
+@auth.needs(Scope.READ)
+def mine() -> Response:
+    """Whose the key of this request is, and what it may do."""
+    reading.query(schemas.NoQuery)
+    caller = auth.caller()
+    answer: answers.OwnKey = {
+        "id": caller.key_id,
+        "owner": caller.owner,
+        "scopes": sorted(scope for scope in Scope if caller.may(scope)),
+    }
+    return jsonify(answer)
 
 
 @blueprint.delete("/<key_id>")

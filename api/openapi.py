@@ -68,7 +68,8 @@ _TAGS = {
     "keys": "Who may come in",
     "health": "Whether it works",
     "metrics": "Figures for Prometheus",
-    "docs": "This page and its document",
+    "docs": "The page that shows this document, and the document itself",
+    "ui": "The page that shows how the service does",
 }
 
 

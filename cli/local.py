@@ -171,6 +171,7 @@ def show_addresses(stack: Stack, output: Output) -> None:
     output.title("Where things are")
     rows = [
         ("API", url, "endpoints: README.md"),
+        ("page", f"{url}/ui", "queues, workers and tasks; it asks for the API key"),
         *([("API key", found["SLUICE_API_KEY"], "shown this once")] if stack.key_is_new else []),
         ("Flower", environment.without_password(found["FLOWER_URL"]), f"{USER} / {kept.flower}"),
     ]

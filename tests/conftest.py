@@ -18,6 +18,7 @@ import pytest
 
 from cli import mysql_packages, placement
 from cli.trouble import Trouble
+from tests.browser import chromium, tab  # noqa: F401  fixtures of more than one room
 
 T = TypeVar("T")
 

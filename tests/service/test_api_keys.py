@@ -190,3 +190,13 @@ def test_a_list_and_its_counts_show_the_callers_own(servers: object) -> None:
 def test_two_keys_of_one_owner_see_the_same(servers: object) -> None:
     task_id = _of_ada()
     assert door_for(key("ada", Scope.READ)).get(f"/api/tasks/{task_id}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("scopes", "told"),
+    [([Scope.READ], ["read"]), ([Scope.READ, Scope.STOP], ["read", "stop"]), ([Scope.ADMIN], sorted(Scope))],
+)
+def test_a_key_is_told_what_it_may_do(servers: object, scopes: list[Scope], told: list[str]) -> None:
+    shown = key("ada", *scopes)
+    answer = door_for(shown).get("/api/keys/mine").get_json()
+    assert answer == {"id": shown.split("_")[1], "owner": "ada", "scopes": told}

@@ -26,6 +26,8 @@ PUBLIC = {
     "docs.page_file",
     "health.livez",
     "health.readyz",
+    "ui.page",
+    "ui.page_file",
 }
 
 #: What the door calls below itself that names no task, or is only called about a task that the caller was shown.

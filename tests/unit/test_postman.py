@@ -32,6 +32,8 @@ LEFT_OUT = {
     "GET /delete_all": "it would empty the table of whoever runs the collection",
     "GET /docs": "a page to read",
     "GET /docs/{page_file}": "a part of a page",
+    "GET /ui": "a page to look at",
+    "GET /ui/{page_file}": "a part of a page",
     "GET /healthz": "another name of /livez",
     "GET /insert": "as POST /insert, and not for Postman: it is off unless the operator wants it",
     "GET /insert/{num}": "as POST /insert, and not for Postman: it is off unless the operator wants it",
