@@ -27,8 +27,8 @@ from ledger.grants import Role
 from tests import broker
 
 PROCESSES = {Role.API: roles.API, Role.WORKER: roles.WORKER, Role.MONITOR: roles.MONITOR}
-#: Denied on a table, on a database, on a file or a variable; no such right to pass on; unknown database for this user.
-DENIED = {1142, 1044, 1227, 1045, 1370, 1049, 1698, 1410, 1290}
+#: Denied on a table, a database, a file, a variable, a routine; a trigger without SUPER; no such right to pass on.
+DENIED = {1142, 1044, 1227, 1045, 1370, 1049, 1698, 1410, 1290, 1419}
 
 
 def engine(url: str) -> Engine:
