@@ -42,6 +42,7 @@ POINTS = {
     "f20": "worker: a branch is committed, further ones are not yet",
     "f21": "worker: a mail is about to be sent to its last byte",
     "f22": "worker: a mail's last byte is sent, the server has not answered",
+    "f23": "webhooks: a receiver has answered, or not, and nothing is noted of it",
 }
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,16 @@ DATA = "data"
 _DATABASE_NAME = re.compile(r"[a-z][a-z0-9]{0,19}")
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Network = IPv4Network | IPv6Network
+
+
+def _range_of_ports(word: str) -> range:
+    """`443`, or `8000-8999`."""
+    first, _, last = word.partition("-")
+    found = range(int(first), int(last or first) + 1)
+    if not found or found[0] < 1 or found[-1] > 65_535:
+        raise ValueError
+    return found
 
 
 class Settings(BaseSettings):
@@ -83,6 +94,11 @@ class Settings(BaseSettings):
     #: Days for which the ledger keeps what is over, and what failed. 0 keeps it for ever.
     keep_days: float = Field(30.0, alias="SLUICE_KEEP_DAYS", ge=0, le=36_500)
     keep_failed_days: float = Field(90.0, alias="SLUICE_KEEP_FAILED_DAYS", ge=0, le=36_500)
+
+    #: What a webhook's URL may begin with, its ports, and the networks besides the public ones that it may lie in.
+    webhook_schemes: Words = Field(("https",), alias="SLUICE_WEBHOOK_SCHEMES")
+    webhook_ports: Words = Field(("443", "80"), alias="SLUICE_WEBHOOK_PORTS")
+    webhook_networks: Words = Field((), alias="SLUICE_WEBHOOK_NETWORKS")
 
     #: The names that requests may call this service by in `Host`; any without one.
     hosts: Words = Field((), alias="SLUICE_HOSTS")
@@ -149,6 +165,41 @@ class Settings(BaseSettings):
     @classmethod
     def _in_one_spelling(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(domain.lower() for domain in domains)
+
+    @field_validator("webhook_schemes")
+    @classmethod
+    def _are_of_http(cls, schemes: tuple[str, ...]) -> tuple[str, ...]:
+        if not schemes or not {*schemes} <= {"https", "http"}:
+            raise ValueError("expected https, or https, http")
+        return schemes
+
+    @field_validator("webhook_ports")
+    @classmethod
+    def _are_ports(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            try:
+                _range_of_ports(word)
+            except ValueError:
+                raise ValueError(f"{word!r}: expected ports such as 443, or 8000-8999") from None
+        return words
+
+    @property
+    def webhook_port_ranges(self) -> list[range]:
+        return [_range_of_ports(word) for word in self.webhook_ports]
+
+    @field_validator("webhook_networks")
+    @classmethod
+    def _are_networks(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            try:
+                ip_network(word)
+            except ValueError as error:
+                raise ValueError(f"{error}; expected networks such as 10.1.0.0/16") from None
+        return words
+
+    @property
+    def webhook_private_networks(self) -> list[Network]:
+        return [ip_network(word) for word in self.webhook_networks]
 
     @field_validator("tables")
     @classmethod

@@ -25,6 +25,7 @@ from api import (
     streams,
     tasks,
     ui,
+    webhooks,
     workers,
 )
 from ledger import db
@@ -53,7 +54,10 @@ def create_app() -> Flask:
     app.after_request(quotas.tell)
     errors.register(app)
     deprecation.register(app)
-    for room in (dataset, tasks, streams, failures, explain, queues, workers, files, keys, health, metrics, docs, ui):
+    for room in (
+        *(dataset, tasks, streams, failures, explain, webhooks, queues, workers),
+        *(files, keys, health, metrics, docs, ui),
+    ):
         app.register_blueprint(room.blueprint)
     auth.guard(app)
     return app

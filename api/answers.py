@@ -16,6 +16,12 @@ StatusWord = Literal[
 ]
 
 
+#: What a webhook may want to know of.
+WebhookEvent = Literal[
+    "task.running", "task.retrying", "task.succeeded", "task.failed", "task.revoked", "task.expired"
+]
+
+
 class Fault(TypedDict):
     """One thing that is wrong with a request."""
 
@@ -45,6 +51,7 @@ class Links(TypedDict):
     stop: str
     retry: str
     resolve: str
+    deliveries: str
 
 
 class Accepted(TypedDict):
@@ -153,6 +160,13 @@ class Relative(TypedDict):
     state: State | None
 
 
+class Webhook(TypedDict):
+    """Whom to tell of what becomes of a task."""
+
+    url: str
+    events: list[WebhookEvent]
+
+
 class Whole(Summary):
     """A task with all that there is to tell."""
 
@@ -161,6 +175,7 @@ class Whole(Summary):
     undone: dict[str, Any] | None
     depends_on: list[Relative]
     on_parent_failure: Literal["fail", "ignore"]
+    webhook: Webhook | None
     dependents: list[Relative]
     attempts: list[Attempted]
     remarks: list[Remark]
@@ -195,6 +210,55 @@ class Happened(TypedDict):
 class History(TypedDict):
     task_id: str
     items: list[Happened]
+
+
+class Try(TypedDict):
+    """One try to deliver. Of one that died nobody knows how it went: it has neither status nor error."""
+
+    number: int
+    at: str | None
+    milliseconds: int | None
+    status: int | None
+    error: str | None
+
+
+class Delivery(TypedDict):
+    """What a webhook is told of one event. `seq` is the event's, `id` is the `webhook-id` of every try."""
+
+    id: str
+    seq: int
+    type: WebhookEvent
+    at: str | None
+    state: Literal["pending", "under_way", "delivered", "given_up", "gone"]
+    tries_left: int
+    next_try_at: str | None
+    settled_at: str | None
+    tries: list[Try]
+
+
+class Deliveries(TypedDict):
+    task_id: str
+    items: list[Delivery]
+
+
+class NewWebhookSecret(TypedDict):
+    """A secret to verify webhooks with, shown this once."""
+
+    id: str
+    secret: str
+    message: str
+
+
+class WebhookSecret(TypedDict):
+    """That there is a secret; `expires_at` is when it signs no more."""
+
+    id: str
+    created_at: str | None
+    expires_at: str | None
+
+
+class WebhookSecrets(TypedDict):
+    items: list[WebhookSecret]
 
 
 class Explained(TypedDict):

@@ -90,6 +90,14 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The 8 characters after `sluice_` in the key",
         "schema": {"type": "string", "examples": ["a1b2c3d4"]},
     },
+    "seq": {
+        "description": "The event's number, as the deliveries and the history tell it",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 2**63 - 1, "examples": [42]},
+    },
+    "secret_id": {
+        "description": "The secret's id, as the answer that made it told",
+        "schema": {"type": "string", "examples": ["a1b2c3d4"]},
+    },
     "num": {
         "description": "How many rows",
         "schema": {"type": "integer", "minimum": 1, "maximum": 1_000_000, "examples": [100_000]},

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import logging
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, get_args
 
 from flask import Flask, Response, json, request
 from pydantic import BaseModel, ValidationError
@@ -17,10 +17,12 @@ from api.auth import MissingScope, TooManyFailures, Unauthorized
 from api.quotas import TooManyRequests
 from api.strict_json import BadJson
 from ledger import db
+from ledger.deliveries import Gone
 from ledger.dependents import Circle, UnknownParents
 from ledger.idempotency import KeyReused
 from ledger.queries import BadCursor
 from ledger.quotas import OverQuota
+from ledger.webhook_secrets import NoSecret
 from tasks import log
 from tasks.catalog import UnknownTaskType
 from tasks.edit import NotWaiting, Stale
@@ -94,10 +96,19 @@ def _faults(errors: Iterable[Any], model: type[BaseModel], prefix: str) -> list[
 def _fault(each: dict[str, Any], model: type[BaseModel], prefix: str) -> Fault:
     place, detail = [str(part) for part in each["loc"]], str(each["msg"]).removeprefix("Value error, ")
     if each["type"] == "extra_forbidden":
-        detail = f"there is no such field{_did_you_mean(place[-1], model.model_fields)}"
+        detail = f"there is no such field{_did_you_mean(place[-1], _model_at(model, place[:-1]).model_fields)}"
     elif each["type"] == "missing":
         detail = f"{place[-1]} is required"
     return {"pointer": "/".join([prefix, *place]), "detail": detail, "code": each["type"]}
+
+
+def _model_at(model: type[BaseModel], place: Iterable[str]) -> type[BaseModel]:
+    """The model that stands in a field of another, as far as it leads."""
+    for name in place:
+        field = model.model_fields.get(name)
+        choices = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((each for each in choices if isinstance(each, type) and issubclass(each, BaseModel)), model)
+    return model
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -147,6 +158,15 @@ def register(app: Flask) -> None:
     @app.errorhandler(Circle)
     def _(error: Exception) -> Response:
         return _one("#/depends_on", str(error))
+
+    @app.errorhandler(NoSecret)
+    def _(error: NoSecret) -> Response:
+        return _one("#/webhook", "there is no secret to sign it with; make one first: POST /api/webhooks/secrets")
+
+    @app.errorhandler(Gone)
+    def _(error: Gone) -> Response:
+        said = "; POST /api/tasks/<id>/deliveries/<seq>/retry for one of those takes it back when it is answered"
+        return _one("#/webhook/url", f"{error}{said}")
 
     @app.errorhandler(KeyReused)
     def _(error: KeyReused) -> Response:

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 import celery_config
 from api import auth
 from api.described import Media, describe
-from ledger import backlog, leadership, presence, queries
+from ledger import backlog, deliveries, leadership, presence, queries
 from ledger.callers import EVERYBODY, Scope
 
 blueprint = Blueprint("metrics", __name__)
@@ -36,6 +36,7 @@ class LedgerCollector:
         yield from _leader()
         yield from _queues()
         yield from _workers()
+        yield from _webhooks()
         totals = queries.totals()
         for name, words in _TOTALS.items():
             yield CounterMetricFamily(f"sluice_{name}", words, value=totals.get(name, 0))
@@ -76,11 +77,22 @@ def _workers() -> Iterator[Metric]:
     yield places
 
 
+def _webhooks() -> Iterator[Metric]:
+    number, seconds = deliveries.waiting()
+    yield GaugeMetricFamily("sluice_webhooks_waiting", "Deliveries to webhooks that are not over", value=number)
+    words = "For how long the first delivery to a webhook has been due"
+    yield GaugeMetricFamily("sluice_webhooks_late_seconds", words, value=seconds)
+
+
 _TOTALS = {
     "inversions": "Tasks that started while a more urgent one of their kind was ready",
     "redispatched": "Tickets that were lost by the broker and sent again",
     "dead_lettered": "Tickets that the broker gave up on",
     "strange_messages": "Messages in the dead-letter queues that were no tickets",
+    "webhooks_delivered": "Deliveries that a webhook took",
+    "webhooks_failed": "Tries to deliver that a webhook did not take",
+    "webhooks_given_up": "Deliveries of which the last try failed",
+    "webhooks_gone": "Deliveries that ended because their webhook answered 410",
 }
 
 

@@ -61,6 +61,7 @@ _SECURITY_SCHEMES: Document = {
 _TAGS = {
     "tasks": "Submit, follow, list and stop tasks",
     "failures": "Try again what ended without its effects, or note that it is dealt with",
+    "webhooks": "How telling a task's webhook went, and the secrets that sign it",
     "dataset": "The table `data`: bulk inserts, and what came of them",
     "queues": "What waits and runs in each queue",
     "workers": "Which workers there are",

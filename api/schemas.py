@@ -20,6 +20,7 @@ from pydantic import (
 from sqlalchemy import Row
 
 from api import answers
+from ledger import outbox
 from ledger.editing import Change
 from ledger.filters import Filter
 from ledger.queries import Kin
@@ -27,6 +28,7 @@ from ledger.states import FINAL, State
 from tasks import retry
 from tasks.catalog import LONGEST_TIMEOUT_SECONDS
 from tasks.submit import LONGEST_DELAY_SECONDS, LONGEST_EXPIRY_SECONDS, MOST_PARENTS, Accepted, Submission
+from tasks.webhooks import destination
 
 Priority = Literal["high", "normal", "low"]
 
@@ -46,6 +48,38 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 UtcMoment = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
+
+
+_USUAL_EVENTS: list[answers.WebhookEvent] = ["task.succeeded", "task.failed", "task.revoked", "task.expired"]
+
+
+def _webhook_url(url: str) -> str:
+    return destination.parse(url).url
+
+
+class WebhookBody(BaseModel):
+    """Whom to tell of what becomes of a task."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[
+        str,
+        Field(
+            max_length=destination.LONGEST_URL,
+            description="Where to post each event, signed by Standard Webhooks",
+            examples=["https://example.com/hooks/sluice"],
+            json_schema_extra={"format": "uri"},
+        ),
+        AfterValidator(_webhook_url),
+    ]
+    events: Annotated[
+        list[answers.WebhookEvent],
+        Field(min_length=1, max_length=len(outbox.TYPES), description="Of what; its ends unless others are named"),
+    ] = Field(default_factory=lambda: [*_USUAL_EVENTS])
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        return {"url": self.url, "events": list(dict.fromkeys(self.events))}
 
 
 class SubmitBody(BaseModel):
@@ -80,6 +114,7 @@ class SubmitBody(BaseModel):
     on_parent_failure: Annotated[
         Literal["fail", "ignore"], Field(description="What becomes of it when one of them does not succeed")
     ] = "fail"
+    webhook: Annotated[WebhookBody | None, Field(description="Whom to tell of what becomes of it")] = None
 
     @model_validator(mode="after")
     def _one_time(self) -> SubmitBody:
@@ -99,6 +134,7 @@ class SubmitBody(BaseModel):
             expires_in_seconds=self.expires_in,
             depends_on=[str(parent) for parent in self.depends_on],
             on_parent_failure=self.on_parent_failure,
+            webhook=self.webhook.kept if self.webhook else None,
         )
 
 
@@ -351,6 +387,7 @@ def links(task_id: str) -> answers.Links:
         "stop": f"{here}/stop",
         "retry": f"{here}/retry",
         "resolve": f"{here}/resolve",
+        "deliveries": f"{here}/deliveries",
     }
 
 
@@ -429,6 +466,7 @@ def whole(row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin) -> answe
         "undone": row.undone,
         "depends_on": _states(kin.parents),
         "on_parent_failure": row.on_parent_failure,
+        "webhook": row.webhook,
         "dependents": _states(kin.children),
         "attempts": _attempts(events),
         "remarks": [

@@ -1,4 +1,4 @@
-"""The processes of the service itself: API, workers, monitor and Flower."""
+"""The processes of the service itself: API, workers, monitor, webhooks and Flower."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cli.site import Site
 API = "api"
 WORKERS = ("data", "email", "file")
 MONITOR = "monitor"
+WEBHOOKS = "webhooks"
 FLOWER = "flower"
 
 #: Seconds that a worker has beyond its own bound before it is killed.
@@ -68,7 +69,9 @@ def programs(
     monitors = [
         python(name, roles.MONITOR, _venv("python"), "-m", "workers.monitor") for name in _names(MONITOR, replicas)
     ]
-    return [api, *workers, *monitors, _flower(site, variables(roles.FLOWER), version, has_own_broker)]
+    # It lets go of a receiver after ten seconds.
+    webhooks = python(WEBHOOKS, roles.WEBHOOKS, _venv("python"), "-m", "workers.webhooks", stop_seconds=15)
+    return [api, *workers, *monitors, webhooks, _flower(site, variables(roles.FLOWER), version, has_own_broker)]
 
 
 def worker_names(replicas: Mapping[str, int]) -> dict[str, str]:

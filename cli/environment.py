@@ -99,6 +99,10 @@ def private(site: Site, role: Role = SET_UP) -> dict[str, str]:
         "SLUICE_STORAGE_DIR": str(site.layout.storage),
         "SLUICE_LEGACY_GET": "1",
         "SLUICE_HOSTS": "127.0.0.1,localhost",
+        # Receivers on one's own machine.
+        "SLUICE_WEBHOOK_SCHEMES": "https,http",
+        "SLUICE_WEBHOOK_PORTS": "1-65535",
+        "SLUICE_WEBHOOK_NETWORKS": "127.0.0.0/8,::1/128",
     }
 
 

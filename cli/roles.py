@@ -32,8 +32,16 @@ _TASKS = "sluice_tasks"
 API = Role("sluice_api", _TASKS, "sluice_api", "sluice_api")
 WORKER = Role("sluice_worker", _TASKS, "sluice_worker", "sluice_worker")
 MONITOR = Role("sluice_monitor", _TASKS, "sluice_monitor", "sluice_monitor")
+#: Connects to where clients say, and has no business but in the ledger.
+WEBHOOKS = Role("sluice_webhooks", NOBODY, NOBODY, NOBODY)
 #: Looks at events, and has no business in databases.
 FLOWER = Role(NOBODY, NOBODY, "sluice_flower", NOBODY)
 
 #: The users that a database server gets besides the set-up's, by what `python -m ledger grants` calls them.
-OF_DATABASES = {"api": API.ledger, "worker": WORKER.ledger, "monitor": MONITOR.ledger, "tasks": _TASKS}
+OF_DATABASES = {
+    "api": API.ledger,
+    "worker": WORKER.ledger,
+    "monitor": MONITOR.ledger,
+    "webhooks": WEBHOOKS.ledger,
+    "tasks": _TASKS,
+}

@@ -51,7 +51,8 @@ def migrate() -> None:
 @click.option("--api", help="The door's user on the ledger, as NAME@HOST.")
 @click.option("--worker", help="The workers' user on the ledger.")
 @click.option("--monitor", help="The monitor's user on the ledger.")
-@click.option("--tasks", help="The user of all three on the business databases.")
+@click.option("--webhooks", help="On the ledger, the user of the process that delivers to webhooks.")
+@click.option("--tasks", help="The user of the first three on the business databases.")
 @json_option
 def show_grants(as_json: bool, **users: str | None) -> None:
     """Print the GRANTs that each kind of process needs and nothing else, for whoever administers the databases.

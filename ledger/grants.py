@@ -1,8 +1,9 @@
 """What each kind of process says to each table, and so what its database user is granted, and nothing else.
 
-The door, the workers and the monitor are users of their own on the ledger. On a business database they are one user:
-a stop ends the connection of whoever writes there by KILL, which a server grants to the same user for nothing and to
-another only together with everybody else's connections (docs/decisions/0007-who-may-do-what-on-the-servers.md).
+The door, the workers, the monitor and the process that delivers to webhooks are users of their own on the ledger, and
+the last of them is nobody elsewhere. On a business database the others are one user: a stop ends the connection of whoever
+writes there by KILL, which a server grants to the same user for nothing and to another only together with everybody
+else's connections (docs/decisions/0007-who-may-do-what-on-the-servers.md).
 
 A new table of the ledger gets a line here, or no process may touch it; a test holds that none is forgotten.
 """
@@ -25,31 +26,42 @@ class Role(StrEnum):
     API = "api"
     WORKER = "worker"
     MONITOR = "monitor"
-    #: All three of them, on a business database.
+    WEBHOOKS = "webhooks"
+    #: The door, the workers and the monitor on a business database.
     TASKS = "tasks"
 
 
-def _rights(*, api: str = "", worker: str = "", monitor: str = "") -> dict[Role, str]:
-    return {Role.API: api, Role.WORKER: worker, Role.MONITOR: monitor}
+def _rights(*, api: str = "", worker: str = "", monitor: str = "", webhooks: str = "") -> dict[Role, str]:
+    return {Role.API: api, Role.WORKER: worker, Role.MONITOR: monitor, Role.WEBHOOKS: webhooks}
 
 
 #: The audit trail can be added to by all, changed by nobody, and is cleared by the monitor's retention only.
 LEDGER: Mapping[Table, Mapping[Role, str]] = {
-    models.tasks: _rights(api="SELECT INSERT UPDATE", worker="SELECT UPDATE", monitor="SELECT UPDATE DELETE"),
-    models.events: _rights(api="SELECT INSERT", worker="SELECT INSERT", monitor="SELECT INSERT DELETE"),
+    models.tasks: _rights(
+        api="SELECT INSERT UPDATE", worker="SELECT UPDATE", monitor="SELECT UPDATE DELETE", webhooks="SELECT"
+    ),
+    models.events: _rights(
+        api="SELECT INSERT", worker="SELECT INSERT", monitor="SELECT INSERT DELETE", webhooks="SELECT INSERT"
+    ),
     models.dependencies: _rights(api="SELECT INSERT", worker="SELECT", monitor="SELECT DELETE"),
     models.endings: _rights(
         api="SELECT INSERT UPDATE", worker="SELECT INSERT UPDATE", monitor="SELECT INSERT UPDATE DELETE"
     ),
     models.idempotency_keys: _rights(api="SELECT INSERT", monitor="SELECT DELETE"),
-    models.counters: _rights(
-        api="SELECT INSERT UPDATE", worker="SELECT INSERT UPDATE", monitor="SELECT INSERT UPDATE"
+    models.counters: dict.fromkeys(
+        (Role.API, Role.WORKER, Role.MONITOR, Role.WEBHOOKS), "SELECT INSERT UPDATE"
     ),
     models.leadership: _rights(api="SELECT", monitor="SELECT UPDATE"),
     models.workers: _rights(api="SELECT", worker="SELECT INSERT UPDATE DELETE", monitor="SELECT"),
     models.queues: _rights(api="SELECT INSERT UPDATE", worker="SELECT", monitor="SELECT"),
     models.api_keys: _rights(api="SELECT INSERT UPDATE"),
     models.mail_quotas: _rights(api="SELECT INSERT UPDATE"),
+    models.webhook_deliveries: _rights(
+        api="SELECT INSERT UPDATE", worker="SELECT INSERT", monitor="SELECT INSERT DELETE", webhooks="SELECT UPDATE"
+    ),
+    models.webhook_tries: _rights(api="SELECT", monitor="SELECT DELETE", webhooks="SELECT INSERT UPDATE"),
+    models.webhooks_gone: _rights(api="SELECT", webhooks="SELECT INSERT UPDATE DELETE"),
+    models.webhook_secrets: _rights(api="SELECT INSERT UPDATE DELETE", webhooks="SELECT"),
 }
 _MARKER = "SELECT INSERT UPDATE DELETE"
 #: What the task types of the house do to the tables of SLUICE_TABLES; types of your own may want more.

@@ -68,6 +68,8 @@ tasks = Table(
     Column("expires_at", _time()),
     #: What becomes of it when a task that it depends on does not succeed: `fail`, or `ignore`.
     Column("on_parent_failure", _name(8), nullable=False, server_default="fail"),
+    #: Whom to tell of what becomes of it: {"url": ..., "events": ["task.failed", ...]}.
+    Column("webhook", _JSON),
     #: When the broker last confirmed a ticket for the coming attempt.
     Column("dispatched_at", _time()),
     Column("dispatches", Integer, nullable=False, server_default="0"),
@@ -225,6 +227,68 @@ mail_quotas = Table(
     Column("owner", _name(32), primary_key=True),
     Column("day", Date, nullable=False),
     Column("mails", Integer, nullable=False),
+)
+
+#: What is to be told to a task's webhook: one row for each event of which it wants to know, written in the transaction
+#: of the event.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    ledger,
+    #: The event that it tells of.
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("task_id", _id(), nullable=False),
+    #: The owner and where it goes: those of one lane wait for each other. Null once there is nothing more to do.
+    Column("lane", _name(320)),
+    #: When it is due; while a try is under way, when that counts as dead.
+    Column("next_at", _time()),
+    #: Counts tries, and fences: one that is not this one any more can settle nothing.
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("tries_left", SmallInteger, nullable=False),
+    #: When the try that is under way began.
+    Column("trying_since", _time()),
+    #: Somebody asked for it again.
+    Column("by_hand", Boolean, nullable=False, server_default="0"),
+    #: `delivered`, `given_up` or `gone`; null before.
+    Column("outcome", _name(16)),
+    Column("settled_at", _time()),
+    Index("ix_webhook_deliveries_lane", "lane", "next_at"),
+    Index("ix_webhook_deliveries_task", "task_id"),
+)
+
+#: How each try to deliver went. Of one that died nobody knows: it has a time and nothing else.
+webhook_tries = Table(
+    "webhook_tries",
+    ledger,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", _time(), nullable=False),
+    Column("milliseconds", Integer),
+    #: Of HTTP.
+    Column("status", SmallInteger),
+    Column("error", String(200)),
+)
+
+#: Webhooks that answered 410 Gone: they are not told anything any more.
+webhooks_gone = Table(
+    "webhooks_gone",
+    ledger,
+    Column("owner", _name(32), primary_key=True),
+    #: The SHA-256 of the URL.
+    Column("digest", CHAR(64, collation="ascii_bin"), primary_key=True),
+    Column("gone_at", _time(), nullable=False),
+)
+
+#: What webhooks of an owner are signed with. Needed as they are, so that they are kept in the clear, and never shown.
+webhook_secrets = Table(
+    "webhook_secrets",
+    ledger,
+    Column("id", CHAR(8, collation="ascii_bin"), primary_key=True),
+    Column("owner", _name(32), nullable=False),
+    Column("secret", VARBINARY(64), nullable=False),
+    Column("created_at", _time(), nullable=False),
+    #: When it signs no more, once another one has taken its place.
+    Column("expires_at", _time()),
+    Index("ix_webhook_secrets_owner", "owner", "created_at"),
 )
 
 #: First row of every branch: proves, once it is visible, that this task's attempt was committed here, and lets no

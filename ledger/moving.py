@@ -1,7 +1,7 @@
 """The one statement behind every change of a task's state: a guarded UPDATE, with its audit row beside it.
 
-A move into a final state also leaves an ending for those who wait for the task (`ledger.dependents`), in the same
-transaction.
+A move into a final state also leaves an ending for those who wait for the task (`ledger.dependents`), and a move of
+which its webhook wants to know leaves a delivery (`ledger.outbox`), in the same transaction.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy import Connection, and_, bindparam, insert, null, select, text, 
 from sqlalchemy.dialects.mysql import insert as upsert
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db
+from ledger import db, outbox
 from ledger.models import dependencies, endings, events, tasks
-from ledger.states import MOVES, State
+from ledger.states import MOVES, Move, State
 
 NOW = db.NOW
 
@@ -55,8 +55,7 @@ def move(
             detail=detail,
         )
     )
-    if move.enters.is_final:
-        _leave_endings(connection, [task_id])
+    _leave_word(connection, move, [task_id])
     return True
 
 
@@ -107,8 +106,15 @@ def many(
         insert(events).values(at=NOW, event=name, state=move.enters, remark=remark, detail=detail),
         [{"task_id": row.id, "attempt": row.attempt} for row in rows],
     )
+    _leave_word(connection, move, task_ids)
+
+
+def _leave_word(connection: Connection, move: Move, task_ids: Collection[str]) -> None:
+    """For those who want to know of it."""
     if move.enters.is_final:
         _leave_endings(connection, task_ids)
+    if move.enters in outbox.LEFT_BY_MOVES:
+        outbox.put(connection, move, task_ids)
 
 
 def _leave_endings(connection: Connection, task_ids: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Forgets tasks that have been over for long, with their events and their markers in the business databases.
+"""Forgets tasks that have been over for long, with their events, deliveries and markers in the business databases.
 
 The databases share no transaction, so the order is what keeps `ledger.verify` true at every instant, and after a crash:
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, moving
+from ledger import db, deliveries, moving
 from ledger.db import earlier
 from ledger.models import dependencies, endings, events, marker, tasks
 from ledger.states import State
@@ -92,11 +92,16 @@ def purge(tasks_over: Sequence[Over], state: State, *, days: float) -> int:
         task_ids = connection.execute(
             select(tasks.c.id)
             # While an ending is there, somebody has yet to be told of it.
-            .where(*_still(tasks_over, state, days), ~exists().where(endings.c.parent == tasks.c.id))
+            .where(
+                *_still(tasks_over, state, days),
+                ~exists().where(endings.c.parent == tasks.c.id),
+                ~deliveries.is_awaited(),
+            )
             .with_for_update(skip_locked=True)
         ).scalars()
         doomed = list(task_ids)
         if doomed:
+            deliveries.forget(connection, doomed)
             connection.execute(delete(events).where(events.c.task_id.in_(doomed)))
             for end in (dependencies.c.parent, dependencies.c.child):
                 connection.execute(delete(dependencies).where(end.in_(doomed)))

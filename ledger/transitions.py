@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, dependents, idempotency, moving, pauses, quotas, tickets
+from ledger import db, deliveries, dependents, idempotency, moving, outbox, pauses, quotas, tickets
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
 from ledger.idempotency import Once
@@ -60,6 +60,8 @@ class NewTask:
     on_parent_failure: str = dependents.FAIL
     #: Mails that it sends, for the quota of its owner.
     mails: int = 0
+    #: Whom to tell of what becomes of it: {"url": ..., "events": [...]}.
+    webhook: dict[str, Any] | None = None
 
     @property
     def state(self) -> State:
@@ -84,14 +86,16 @@ class Claim:
 def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | None = None) -> list[State]:
     """Write a caller's tasks down, all or none. When this returns they are on disk; it answers with their states.
 
-    Raises dependents.UnknownParents, dependents.Circle and quotas.OverQuota before anything is written, and
-    idempotency.AlreadyTaken when the key of `once` was used before.
+    Raises dependents.UnknownParents, dependents.Circle, quotas.OverQuota and what `deliveries.check` raises before
+    anything is written, and idempotency.AlreadyTaken when the key of `once` was used before.
     """
 
     def work(connection: Connection) -> list[State]:
         if once is not None:
             idempotency.take(connection, once, [task.task_id for task in new])
         quotas.take(connection, caller, number=len(new), mails=sum(task.mails for task in new))
+        if urls := {task.webhook["url"] for task in new if task.webhook}:
+            deliveries.check(connection, urls, caller=caller)
         waits = {task.task_id: task.depends_on for task in new}
         states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
         begun = [_begins_as(task, states) for task in new]
@@ -152,6 +156,7 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
         "run_at": task.run_at.replace(tzinfo=None) if task.run_at else None,
         "expires_in": task.expires_in_seconds,
         "on_parent_failure": task.on_parent_failure,
+        "webhook": task.webhook,
     }
 
 
@@ -229,9 +234,12 @@ def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
             tasks.c.retries,
             tasks.c.max_retries,
             tasks.c.timeout_seconds,
+            tasks.c.webhook,
         ).where(tasks.c.id == task_id)
     ).one()
-    return Claim(task_id, attempt, *row)
+    if row.webhook:
+        outbox.put(connection, MOVES["claimed"], [task_id])
+    return Claim(task_id, attempt, *row[:-1])
 
 
 def count_inversion(task_id: str, better_queues: Sequence[str]) -> bool:

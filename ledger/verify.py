@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, exists, func, literal, or_, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, xa
+from ledger import db, outbox, xa
 from ledger.db import earlier
 from ledger.dependents import IGNORE
-from ledger.models import dependencies, events, marker, tasks
+from ledger.models import dependencies, events, marker, tasks, webhook_deliveries
 from ledger.states import FINAL, MOVES, WAITING, State
 from ledger.xa import BranchId
 
@@ -63,6 +63,7 @@ def rules(ledger: Engine, databases: Mapping[str, Engine]) -> list[Rule]:
         Rule("audit", "the last event leads to the state", _asked(ledger, rows_that_differ_from_their_events)),
         Rule("events", "every event belongs to a task", _asked(ledger, events_of_nobody)),
         Rule("order", "no task starts before those that it depends on", _asked(ledger, started_before_others)),
+        Rule("webhooks", "what a webhook wants to know is told to it, and nothing else", _asked(ledger, untold)),
         Rule("moving", "nothing that should move stands still", _asked(ledger, standing_still)),
         *(
             Rule(f"rows:{name}", f"rows in {name} and success go together", _compared(ledger, engine, name))
@@ -215,6 +216,26 @@ def started_before_others(books: Connection) -> Found:
     )
     for row in found:
         yield row.child, f"started although {row.parent}, on which it depends, had not ended as it must"
+
+
+def untold(books: Connection) -> Found:
+    """A delivery is there if and only if the webhook of its task wants to know of its event."""
+    d, is_told = webhook_deliveries.c, exists().where(webhook_deliveries.c.seq == events.c.seq)
+    # A remark on a task in that state is no event of which to tell.
+    untold_of = (outbox.wants(func.concat("task.", events.c.state)), _IS_MOVE, ~is_told)
+    for row in books.execute(
+        select(tasks.c.id, events.c.seq, events.c.event)
+        .join(events, events.c.task_id == tasks.c.id)
+        .where(*untold_of)
+    ):
+        yield row.id, f"its webhook is not told of event {row.seq}, {row.event}"
+    for told in books.execute(
+        select(d.task_id, d.seq)
+        .outerjoin(tasks, tasks.c.id == d.task_id)
+        .outerjoin(events, and_(events.c.seq == d.seq, events.c.task_id == d.task_id, _IS_MOVE))
+        .where(or_(tasks.c.webhook.is_(None), events.c.seq.is_(None)))
+    ):
+        yield told.task_id, f"its webhook is told of event {told.seq}, which is none of it"
 
 
 # --- the ledger beside a business database -------------------------------------------------------------------------

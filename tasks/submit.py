@@ -58,6 +58,8 @@ class Submission:
     expires_in_seconds: float | None = None
     depends_on: Sequence[str] = ()
     on_parent_failure: str = dependents.FAIL
+    #: {"url": ..., "events": [...]}.
+    webhook: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def accept(
 ) -> list[Accepted]:
     """Accept what has been checked; with a key that was used before, answer with what was accepted then.
 
-    Raises dependents.UnknownParents, idempotency.KeyReused and `db.Unavailable` before anything is written.
+    Raises what `transitions.accept` raises, idempotency.KeyReused and `db.Unavailable` before anything is written.
     """
     failpoints.reach("f1")
     try:
@@ -137,6 +139,7 @@ def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
         depends_on=tuple(dict.fromkeys(submission.depends_on)),
         on_parent_failure=submission.on_parent_failure,
         mails=kind.mails(parameters),
+        webhook=submission.webhook,
     )
 
 

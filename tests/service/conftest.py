@@ -17,14 +17,16 @@ from flask.testing import FlaskClient
 import settings
 from api import auth, quotas
 from cli.stack import Stack
-from ledger import db, keys, schema
-from ledger.callers import Scope
+from ledger import db, keys, schema, webhook_secrets
+from ledger.callers import EVERYBODY, Scope
 from ledger.models import api_keys, leadership, marker
 from ledger.models import ledger as ledgers
 from tasks import catalog
 from tasks.types.dataset import data
+from tests import receiver
 from tests.conftest import CHECKOUT, PORTS, databases, eventually, state
 from tests.doors import MASTER, door_for
+from tests.receiver import Receiver
 from tests.recording import configure
 
 
@@ -117,3 +119,16 @@ def answers_at(url: str) -> bool:
         return requests.get(url, timeout=2).ok
     except requests.ConnectionError:
         return False
+
+
+@pytest.fixture
+def secret(servers: Stack, empty: None) -> str:
+    """What webhooks of tasks that nobody owns are signed with."""
+    return webhook_secrets.make(overlap_seconds=60, caller=EVERYBODY).words
+
+
+@pytest.fixture
+def hook(secret: str) -> Iterator[Receiver]:
+    """A receiver on this machine."""
+    with receiver.receiving() as found:
+        yield found

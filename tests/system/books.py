@@ -9,7 +9,18 @@ from typing import Any
 from sqlalchemy import Engine, Row, Select, create_engine, func, select, text
 
 from ledger import xa
-from ledger.models import counters, dependencies, endings, events, marker, queues, tasks
+from ledger.models import (
+    counters,
+    dependencies,
+    endings,
+    events,
+    marker,
+    queues,
+    tasks,
+    webhook_deliveries,
+    webhook_tries,
+    webhooks_gone,
+)
 from ledger.states import FINAL
 from tests import invariants
 from tests.system.patience import until
@@ -167,7 +178,8 @@ class Books:
         for branch in self.in_doubt():
             self._roll_back(branch)
         with self.ledger.connect() as connection:
-            for each in (tasks, events, counters, dependencies, endings, queues):
+            told = (webhook_deliveries, webhook_tries, webhooks_gone)
+            for each in (tasks, events, counters, dependencies, endings, queues, *told):
                 connection.execute(text(f"TRUNCATE TABLE {each.name}"))
         for engine in self.databases.values():
             with engine.connect() as connection:
