@@ -33,6 +33,11 @@ Verdict = Literal[
     "stopped_before_start", "rolled_back", "already_finished", "too_late_committed", "stopping"
 ]
 
+#: What a webhook may want to know of.
+WebhookEvent = Literal[
+    "task.running", "task.retrying", "task.succeeded", "task.failed", "task.revoked", "task.expired"
+]
+
 #: docs/reference/causes.md says what each means.
 Cause = Literal[
     "finished",
@@ -66,6 +71,7 @@ class Links(TypedDict):
     stop: str
     retry: str
     resolve: str
+    deliveries: str
 
 
 class Accepted(TypedDict):
@@ -153,6 +159,13 @@ class Relative(TypedDict):
     state: State | None
 
 
+class Webhook(TypedDict):
+    """Whom to tell of what becomes of a task."""
+
+    url: str
+    events: list[WebhookEvent]
+
+
 class Task(Summary):
     """A task with all that there is to tell. `result` is null before it has succeeded."""
 
@@ -161,6 +174,7 @@ class Task(Summary):
     undone: dict[str, Any] | None
     depends_on: list[Relative]
     on_parent_failure: Literal["fail", "ignore"]
+    webhook: Webhook | None
     dependents: list[Relative]
     attempts: list[Attempted]
     remarks: list[Remark]

@@ -8,8 +8,15 @@ from typing import Any, Literal, Required
 
 from typing_extensions import TypedDict
 
-from client.answers import Priority, State
+from client.answers import Priority, State, WebhookEvent
 from client.errors import Unsendable
+
+
+class Webhook(TypedDict, total=False):
+    """Whom to tell of what becomes of a task; of its ends unless other events are named."""
+
+    url: Required[str]
+    events: Sequence[WebhookEvent]
 
 
 class Terms(TypedDict, total=False):
@@ -28,6 +35,7 @@ class Terms(TypedDict, total=False):
     #: Tasks that must have succeeded before it may start, and what becomes of it when one of them does not.
     depends_on: Sequence[str]
     on_parent_failure: Literal["fail", "ignore"]
+    webhook: Webhook
 
 
 class Submission(Terms, total=False):
