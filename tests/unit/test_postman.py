@@ -41,6 +41,9 @@ LEFT_OUT = {
     "GET /stop/{task_id}": "as POST /stop/{task_id}, and off unless the operator wants it",
     "GET /dpd_insert": "deprecated",
     "GET /dpd_insert/{num}": "deprecated",
+    "POST /api/webhooks/secrets": "it would take the place of the secret that signs",
+    "DELETE /api/webhooks/secrets/{secret_id}": "it would end the secret that signs",
+    "POST /api/tasks/{task_id}/deliveries/{seq}/retry": "a delivery is there where a receiver is",
     "POST /dpd_insert": "deprecated",
     "POST /dpd_insert/{num}": "deprecated",
 }
