@@ -1,9 +1,9 @@
 """What each kind of process says to each table, and so what its database user is granted, and nothing else.
 
 The door, the workers, the monitor and the process that delivers to webhooks are users of their own on the ledger, and
-the last of them is nobody elsewhere. On a business database the others are one user: a stop ends the connection of whoever
-writes there by KILL, which a server grants to the same user for nothing and to another only together with everybody
-else's connections (docs/decisions/0007-who-may-do-what-on-the-servers.md).
+the last of them is nobody elsewhere. On a business database the others are one user: a stop ends the connection of
+whoever writes there by KILL, which a server grants to the same user for nothing and to another only together with
+everybody else's connections (docs/decisions/0007-who-may-do-what-on-the-servers.md).
 
 A new table of the ledger gets a line here, or no process may touch it; a test holds that none is forgotten.
 """
