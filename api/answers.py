@@ -95,6 +95,7 @@ class Summary(TypedDict):
     task_type: str
     priority: str
     queue: str
+    tags: list[str]
     state: State
     status: StatusWord
     progress: Progress | None

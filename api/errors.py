@@ -24,12 +24,12 @@ from ledger.queries import BadCursor
 from ledger.quotas import OverQuota
 from ledger.webhook_secrets import NoSecret
 from tasks import log
-from tasks.catalog import UnknownTaskType
+from tasks.catalog import NotForYou, UnknownTaskType
 from tasks.edit import NotWaiting, Stale
 from tasks.replay import NotReplayable, NotResolvable
 from tasks.revoke import UnknownTask
 from tasks.storage import MissingFile, NoRoom, NotAFile, TooLarge
-from tasks.submit import BadParameters, NotForYou
+from tasks.submit import BadParameters
 
 logger = logging.getLogger(__name__)
 

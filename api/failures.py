@@ -8,7 +8,6 @@ from api import answers, auth, reading, schemas
 from api.described import describe
 from ledger import queries
 from ledger.callers import Scope
-from ledger.replay import count_replayable
 from ledger.states import State
 from tasks import replay
 from tasks.revoke import UnknownTask
@@ -20,7 +19,10 @@ blueprint = Blueprint("failures", __name__, url_prefix="/api/tasks")
 @describe({202: answers.Retried}, body=schemas.RetryBody, faults=[409])
 @auth.needs(Scope.WRITE)
 def retry(task_id: str) -> tuple[Response, int, dict[str, str]]:
-    """Queue a task that failed, was stopped or expired again: same id, next attempt, retries counted anew."""
+    """Queue a task that failed, was stopped or expired again: same id, next attempt, retries counted anew.
+
+    It wants the scope that a submission of its task type wants.
+    """
     task_id = reading.task_id(task_id)
     note = reading.body(schemas.RetryBody).note
     ticket = replay.one(task_id, by="POST /api/tasks/<id>/retry", note=note, caller=auth.caller())
@@ -42,13 +44,14 @@ def retry_many() -> Response:
     """Queue the tasks that fit again, at most 1,000 with one call; `more` says whether to call again.
 
     `dry_run` only counts them. Tasks that somebody dealt with, and those of which nobody knows whether they took
-    effect, are left out unless `resolved` or `uncertain` asks for them.
+    effect, are left out unless `resolved` or `uncertain` asks for them. Left out are also tasks of a type that this key
+    may not submit; asked for by its id, such a task is refused (403).
     """
     asked = reading.body(schemas.RetryManyBody)
     wanted = asked.wanted()
     answer: answers.RetriedMany
     if asked.dry_run:
-        answer = {"dry_run": True, "matching": count_replayable(wanted, caller=auth.caller())}
+        answer = {"dry_run": True, "matching": replay.count(wanted, caller=auth.caller())}
     else:
         done = replay.many(wanted, by="POST /api/tasks/retry", note=asked.note, caller=auth.caller())
         answer = {

@@ -20,14 +20,21 @@ from pydantic import (
 from sqlalchemy import Row
 
 from api import answers
-from ledger import outbox
+from ledger import outbox, tags
 from ledger.editing import Change
 from ledger.filters import Filter
 from ledger.queries import Kin
 from ledger.states import FINAL, State
 from tasks import retry
 from tasks.catalog import LONGEST_TIMEOUT_SECONDS
-from tasks.submit import LONGEST_DELAY_SECONDS, LONGEST_EXPIRY_SECONDS, MOST_PARENTS, Accepted, Submission
+from tasks.submit import (
+    LONGEST_DELAY_SECONDS,
+    LONGEST_EXPIRY_SECONDS,
+    MOST_PARENTS,
+    MOST_TAGS,
+    Accepted,
+    Submission,
+)
 from tasks.webhooks import destination
 
 Priority = Literal["high", "normal", "low"]
@@ -48,6 +55,19 @@ def _in_utc(moment: datetime) -> datetime:
 
 
 UtcMoment = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
+
+
+def _tag(word: str) -> str:
+    if not tags.FORM.fullmatch(word):
+        raise ValueError(tags.SAID)
+    return word
+
+
+Tag = Annotated[
+    str,
+    AfterValidator(_tag),
+    WithJsonSchema({"type": "string", "pattern": f"^{tags.FORM.pattern}$", "examples": ["eu"]}),
+]
 
 
 _USUAL_EVENTS: list[answers.WebhookEvent] = ["task.succeeded", "task.failed", "task.revoked", "task.expired"]
@@ -115,6 +135,9 @@ class SubmitBody(BaseModel):
         Literal["fail", "ignore"], Field(description="What becomes of it when one of them does not succeed")
     ] = "fail"
     webhook: Annotated[WebhookBody | None, Field(description="Whom to tell of what becomes of it")] = None
+    tags: Annotated[list[Tag], Field(max_length=MOST_TAGS, description="Words to find it by")] = Field(
+        default_factory=list
+    )
 
     @model_validator(mode="after")
     def _one_time(self) -> SubmitBody:
@@ -135,6 +158,7 @@ class SubmitBody(BaseModel):
             depends_on=[str(parent) for parent in self.depends_on],
             on_parent_failure=self.on_parent_failure,
             webhook=self.webhook.kept if self.webhook else None,
+            tags=self.tags,
         )
 
 
@@ -255,6 +279,11 @@ class ListQuery(BaseModel):
     depends_on: Annotated[UUID | None, Field(description="Only tasks that depend on this one")] = None
     created_after: Moment | None = None
     created_before: Moment | None = None
+    finished_after: Moment | None = None
+    finished_before: Moment | None = None
+    tag: Annotated[
+        list[Tag], Field(max_length=MOST_TAGS, description="Only tasks with this tag; with all of them if several")
+    ] = []
     error: Annotated[
         str | None, Field(min_length=1, max_length=200, description="A part of the error's type or message")
     ] = None
@@ -264,7 +293,8 @@ class ListQuery(BaseModel):
     cursor: Annotated[str | None, Field(description="`next_cursor` of the page before")] = None
     limit: Annotated[int, Field(ge=1, le=MOST_LISTED, description="Tasks in one page"), _Digits] = 50
     counts: Annotated[
-        Literal["0", "1", "false", "true"], Field(description="Also count all tasks by state")
+        Literal["0", "1", "false", "true"],
+        Field(description="Also count all tasks by state, or with `tag` the newest 100,000 that have it"),
     ] = "0"
 
     @property
@@ -280,6 +310,9 @@ class ListQuery(BaseModel):
             depends_on=None if self.depends_on is None else str(self.depends_on),
             created_after=self.created_after,
             created_before=self.created_before,
+            finished_after=self.finished_after,
+            finished_before=self.finished_before,
+            tags=self.tag,
             error=self.error,
             resolved=None if self.resolved is None else self.resolved in ("1", "true"),
         )
@@ -298,6 +331,9 @@ class RetryManyBody(BaseModel):
     priority: list[Priority] = []
     created_after: Moment | None = None
     created_before: Moment | None = None
+    finished_after: Moment | None = None
+    finished_before: Moment | None = None
+    tag: Annotated[list[Tag], Field(max_length=MOST_TAGS, description="Those that have all of these tags")] = []
     error: Annotated[
         str | None, Field(min_length=1, max_length=200, description="A part of the error's type or message")
     ] = None
@@ -321,10 +357,15 @@ class RetryManyBody(BaseModel):
             priorities=self.priority,
             created_after=self.created_after,
             created_before=self.created_before,
+            finished_after=self.finished_after,
+            finished_before=self.finished_before,
+            tags=self.tag,
             error=self.error,
             resolved=self.resolved,
             uncertain=self.uncertain,
         )
+
+
 class ShowQuery(BaseModel):
     """`GET /api/tasks/<id>?...`."""
 
@@ -431,6 +472,7 @@ def summary(row: Row[Any]) -> answers.Summary:
         "task_type": row.task_type,
         "priority": row.priority,
         "queue": row.queue,
+        "tags": row.tags or [],
         "state": state,
         "status": status_of(state),
         "progress": progress(row),

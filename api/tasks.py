@@ -84,7 +84,7 @@ def index() -> Response:
         "next_cursor": page.next_cursor,
     }
     if asked.with_counts:
-        answer["counts"] = queries.counts(caller=auth.caller())
+        answer["counts"] = queries.counts(asked.tag, caller=auth.caller())
     response = jsonify(answer)
     if page.next_cursor:
         response.headers["Link"] = _next(page.next_cursor)

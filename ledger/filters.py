@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import FromClause, Select, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger.models import dependencies, tasks
+from ledger import tags
+from ledger.callers import Caller, owned
+from ledger.models import dependencies, task_tags, tasks
 from ledger.states import State
 
 #: The error type of a task that is held because nobody knows whether its last step was taken.
@@ -27,6 +30,12 @@ class Filter:
     depends_on: str | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    finished_after: datetime | None = None
+    finished_before: datetime | None = None
+    #: All of these, unlike the words above.
+    tags: Sequence[str] = ()
+    #: No others than these; None lets all types be.
+    within_types: Sequence[str] | None = None
     #: A part of the error's type or message, in whatever case.
     error: str | None = None
     #: Whether somebody has dealt with the failure.
@@ -43,12 +52,20 @@ class Filter:
             if words:
                 # The columns are ASCII: the server refuses to compare them with anything else.
                 yield column.in_([word for word in words if word.isascii()])
+        if self.within_types is not None:
+            yield tasks.c.task_type.in_(self.within_types)
         if self.depends_on:
             yield tasks.c.id.in_(select(dependencies.c.child).where(dependencies.c.parent == self.depends_on))
-        if self.created_after:
-            yield tasks.c.created_at >= self.created_after.replace(tzinfo=None)
-        if self.created_before:
-            yield tasks.c.created_at < self.created_before.replace(tzinfo=None)
+        for column, after, before in (
+            (tasks.c.created_at, self.created_after, self.created_before),
+            (tasks.c.finished_at, self.finished_after, self.finished_before),
+        ):
+            if after:
+                yield column >= after.replace(tzinfo=None)
+            if before:
+                yield column < before.replace(tzinfo=None)
+        for tag in self.tags:
+            yield tags.has(tag)
         if self.error:
             told = func.concat(_of_error("type"), ": ", _of_error("message"))
             yield func.lower(told).contains(self.error.lower(), autoescape=True)
@@ -57,6 +74,23 @@ class Filter:
         if self.uncertain is not None:
             is_uncertain = func.coalesce(_of_error("type"), "") == UNCERTAIN
             yield is_uncertain if self.uncertain else ~is_uncertain
+
+    def newest(self, *columns: Any, caller: Caller, below: str | None = None) -> Select[Any]:
+        """The caller's tasks that fit, newest first, those below an id. An index leads to them in that order, and is
+        told to: a tag that few tasks have must not cost a walk through all, nor one that many have a sort of them."""
+        if not self.tags:
+            return _in_order(columns, tasks, tasks.c.id, [*self.conditions(), owned(caller)], below)
+        first, *others = self.tags
+        tagged = task_tags.join(tasks, tasks.c.id == task_tags.c.task_id)
+        fits = [*tags.leads(first, caller=caller), *replace(self, tags=others).conditions(), owned(caller)]
+        return _in_order(columns, tagged, task_tags.c.task_id, fits, below).prefix_with("STRAIGHT_JOIN")
+
+
+def _in_order(
+    columns: Sequence[Any], source: FromClause, by: Any, fits: Sequence[ColumnElement[bool]], below: str | None
+) -> Select[Any]:
+    bound = [] if below is None else [by < below]
+    return select(*columns).select_from(source).where(*fits, *bound).order_by(by.desc())
 
 
 #: Fits every task.
@@ -78,19 +112,27 @@ def parsed(words: Sequence[str]) -> Filter:
         given.setdefault(name, []).append(value)
     if unknown := set(given.get("state", ())) - set(State):
         raise BadFilter(f"state={unknown.pop()}: states are {', '.join(State)}")
+    if any(not tags.FORM.fullmatch(word) for word in given.get("tag", ())):
+        raise BadFilter(f"tag={', '.join(given['tag'])}: {tags.SAID}")
     return Filter(
         states=given.get("state", [State.FAILED]),
         task_types=given.get("task_type", ()),
         priorities=given.get("priority", ()),
         created_after=_moment(given.get("created_after")),
         created_before=_moment(given.get("created_before")),
+        finished_after=_moment(given.get("finished_after")),
+        finished_before=_moment(given.get("finished_before")),
+        tags=given.get("tag", ()),
         error=given.get("error", [None])[-1],
         resolved=_flag("resolved", given),
         uncertain=_flag("uncertain", given),
     )
 
 
-_WORDS = ("state", "task_type", "priority", "created_after", "created_before", "error", "resolved", "uncertain")
+_WORDS = (
+    *("state", "task_type", "priority", "created_after", "created_before", "finished_after", "finished_before"),
+    *("tag", "error", "resolved", "uncertain"),
+)
 
 
 def _moment(words: Sequence[str] | None) -> datetime | None:

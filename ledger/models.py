@@ -56,6 +56,8 @@ tasks = Table(
     Column("queue", _name(32), nullable=False),
     Column("state", _name(12), nullable=False),
     Column("parameters", _JSON, nullable=False),
+    #: Its owner's words, as they are shown; `task_tags` finds by them.
+    Column("tags", _JSON),
     #: Counts claims, and fences: an attempt that is not this one any more can change nothing.
     Column("attempt", Integer, nullable=False, server_default="0"),
     #: How many of `max_retries` are used up. A hand-back at shutdown uses none.
@@ -101,6 +103,19 @@ tasks = Table(
     Index("ix_tasks_type_id", "task_type", "id"),
     Index("ix_tasks_owner_id", "owner", "id"),
     Index("ix_tasks_owner_state", "owner", "state"),
+)
+
+#: Which words a task has. Its indexes lead to the newest tasks with one, among all or among an owner's, however many
+#: others there are; a task without tags costs nothing here.
+task_tags = Table(
+    "task_tags",
+    ledger,
+    Column("task_id", _id(), primary_key=True),
+    Column("tag", _name(40), primary_key=True),
+    #: That of the task.
+    Column("owner", _name(32), nullable=False),
+    Index("ix_task_tags_tag", "tag", "task_id"),
+    Index("ix_task_tags_owner", "owner", "tag", "task_id"),
 )
 
 #: Queues that somebody paused, now or before.

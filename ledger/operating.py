@@ -120,8 +120,9 @@ def _fate(state: State, *, is_its_own: bool) -> str:
 def replay_command(task_id: str | None, words: tuple[str, ...], dry_run: bool, note: str, as_json: bool) -> None:
     """Queue a task that failed, was stopped or expired again, or all that fit, at most 1,000 with one call.
 
-    Filters: state (failed, unless another is given), task_type, priority, created_after, created_before, error (a part
-    of its type or message), resolved=1, uncertain=1. The monitor sends the tickets within some seconds.
+    Filters: state (failed, unless another is given), task_type, priority, tag (of several, all), created_after,
+    created_before, finished_after, finished_before, error (a part of its type or message), resolved=1, uncertain=1. The
+    monitor sends the tickets within some seconds.
     """
     if bool(task_id) == bool(words):
         raise click.UsageError("give either a task's id or --filter, such as --filter state=failed")

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, deliveries, dependents, idempotency, moving, outbox, pauses, quotas, tickets
+from ledger import db, deliveries, dependents, idempotency, moving, outbox, pauses, quotas, tags, tickets
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
 from ledger.idempotency import Once
@@ -62,6 +62,7 @@ class NewTask:
     mails: int = 0
     #: Whom to tell of what becomes of it: {"url": ..., "events": [...]}.
     webhook: dict[str, Any] | None = None
+    tags: tuple[str, ...] = ()
 
     @property
     def state(self) -> State:
@@ -109,6 +110,7 @@ def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | N
             ],
         )
         dependents.tie(connection, waits)
+        tags.attach(connection, {task.task_id: task.tags for task in new}, owner=caller.owner)
         failpoints.reach("f2")
         return [_spoilt(connection, task, states) or state for task, state in zip(new, begun, strict=True)]
 
@@ -150,6 +152,7 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
         "queue": task.queue,
         "state": state,
         "parameters": task.parameters,
+        "tags": list(task.tags) or None,
         "max_retries": task.max_retries,
         "timeout_seconds": task.timeout_seconds,
         "delay": task.delay_seconds,

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 import celery_config
-from ledger.callers import Scope
+from ledger.callers import Caller, Scope
 from settings import settings
 from tasks import retry, types
 from tasks.attempt import Attempt
@@ -42,6 +42,14 @@ class UnknownTaskType(Exception):
 
 def _none(parameters: Any) -> int:
     return 0
+
+
+class NotForYou(Exception):
+    """The caller may submit tasks, but none of this type: that wants another scope."""
+
+    def __init__(self, task_type: str, scope: Scope) -> None:
+        self.scope = scope
+        super().__init__(f"a task of type {task_type!r} wants the scope {scope.value!r}, which this key lacks")
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,23 @@ def get(name: str) -> TaskType:
         close = difflib.get_close_matches(name, _types, n=1, cutoff=0.5)
         raise UnknownTaskType(name, close[0] if close else None, tuple(sorted(_types)))
     return found
+
+
+def scope_of(name: str) -> Scope:
+    """What a key needs for a task of that type; of one that this process does not know, everything."""
+    return _types[name].scope if name in _types else Scope.ADMIN
+
+
+def types_for(caller: Caller) -> list[str] | None:
+    """The names of the types that a caller may submit; None for whoever may submit all, also those that are not known
+    here."""
+    return None if caller.sees_all else [name for name, each in _types.items() if caller.may(each.scope)]
+
+
+def insist(name: str, *, caller: Caller) -> None:
+    """Raise NotForYou unless the caller may submit tasks of that type, and so bring them to run in any other way."""
+    if not caller.may(scope := scope_of(name)):
+        raise NotForYou(name, scope)
 
 
 def all_types() -> Iterable[TaskType]:

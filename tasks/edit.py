@@ -10,7 +10,7 @@ from ledger import editing, queries
 from ledger.callers import EVERYBODY, Caller
 from ledger.editing import Change
 from ledger.states import State
-from tasks import relay
+from tasks import catalog, relay
 from tasks.revoke import UnknownTask
 
 
@@ -29,10 +29,11 @@ class Stale(Exception):
 def edit(
     task_id: str, change: Change, *, by: str, seen_at: datetime | None = None, caller: Caller = EVERYBODY
 ) -> None:
-    """Change a waiting task. Raises UnknownTask, NotWaiting, Stale, and `db.Unavailable`."""
+    """Change a waiting task. Raises UnknownTask, catalog.NotForYou, NotWaiting, Stale, and `db.Unavailable`."""
     row = queries.task(task_id, caller=caller)
     if row is None:
         raise UnknownTask(task_id)
+    catalog.insist(row.task_type, caller=caller)
     if change.priority is not None and change.priority != row.priority:
         queue = celery_config.queue_name(celery_config.worker_of(row.queue), change.priority)
         change = replace(change, queue=queue)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ledger import replay
+from dataclasses import replace
+
+from ledger import queries, replay
 from ledger.callers import EVERYBODY, Caller
 from ledger.filters import Filter
 from ledger.replay import Replayed
 from ledger.states import State
 from ledger.tickets import Ticket
-from tasks import relay
+from tasks import catalog, relay
 from tasks.revoke import UnknownTask
 
 
@@ -30,7 +32,11 @@ class NotResolvable(Exception):
 
 
 def one(task_id: str, *, by: str, note: str = "", caller: Caller = EVERYBODY) -> Ticket:
-    """Queue a task again. Raises UnknownTask, and NotReplayable with the state that forbids it."""
+    """Queue a task again. Raises UnknownTask, catalog.NotForYou, and NotReplayable with the state that forbids it."""
+    row = queries.standing(task_id, caller=caller)
+    if row is None:
+        raise UnknownTask(task_id)
+    catalog.insist(row.task_type, caller=caller)
     found = replay.replay(task_id, by=by, note=note, caller=caller)
     if found is None:
         raise UnknownTask(task_id)
@@ -42,10 +48,20 @@ def one(task_id: str, *, by: str, note: str = "", caller: Caller = EVERYBODY) ->
 
 
 def many(wanted: Filter, *, by: str, note: str = "", caller: Caller = EVERYBODY) -> Replayed:
-    """Queue those that fit again, at most `replay.MOST_AT_ONCE` of them."""
-    done = replay.replay_many(wanted, by=by, note=note, caller=caller)
+    """Queue those that fit again, at most `replay.MOST_AT_ONCE` of them. Tasks of types that the caller may not submit
+    do not fit."""
+    done = replay.replay_many(_permitted(wanted, caller=caller), by=by, note=note, caller=caller)
     relay.send_soon(done.tickets)
     return done
+
+
+def count(wanted: Filter, *, caller: Caller = EVERYBODY) -> int:
+    """How many tasks `many` would take, call after call."""
+    return replay.count_replayable(_permitted(wanted, caller=caller), caller=caller)
+
+
+def _permitted(wanted: Filter, *, caller: Caller) -> Filter:
+    return replace(wanted, within_types=catalog.types_for(caller))
 
 
 def resolve(task_id: str, *, by: str, note: str, caller: Caller = EVERYBODY) -> None:

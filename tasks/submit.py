@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 import celery_config
 import failpoints
 from ledger import dependents, idempotency, transitions
-from ledger.callers import EVERYBODY, Caller, Scope
+from ledger.callers import EVERYBODY, Caller
 from ledger.idempotency import Once
 from ledger.states import State
 from ledger.tickets import Ticket
@@ -25,6 +25,7 @@ LONGEST_DELAY_SECONDS = 30 * 86_400
 #: The longest that a task may wait for its start before it expires, and how many others it may wait for.
 LONGEST_EXPIRY_SECONDS = 30 * 86_400
 MOST_PARENTS = 100
+MOST_TAGS = 10
 
 
 class BadParameters(Exception):
@@ -34,14 +35,6 @@ class BadParameters(Exception):
         self.model = model
         self.faults = error.errors(include_input=False, include_context=False)
         super().__init__(f"{len(self.faults)} of the parameters are wrong")
-
-
-class NotForYou(Exception):
-    """The caller may submit tasks, but none of this type: that wants another scope."""
-
-    def __init__(self, task_type: str, scope: Scope) -> None:
-        self.scope = scope
-        super().__init__(f"a task of type {task_type!r} wants the scope {scope.value!r}, which this key lacks")
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,7 @@ class Submission:
     on_parent_failure: str = dependents.FAIL
     #: {"url": ..., "events": [...]}.
     webhook: dict[str, Any] | None = None
+    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -116,10 +110,9 @@ def _again(new: Sequence[NewTask], once: Once | None, *, caller: Caller) -> list
 
 
 def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
-    """The task that would be written down. Raises catalog.UnknownTaskType, NotForYou and BadParameters."""
+    """The task that would be written down. Raises catalog.UnknownTaskType, catalog.NotForYou and BadParameters."""
     kind = catalog.get(submission.task_type)
-    if not caller.may(kind.scope):
-        raise NotForYou(kind.name, kind.scope)
+    catalog.insist(kind.name, caller=caller)
     try:
         parameters = kind.parameters.model_validate(submission.parameters)
     except ValidationError as error:
@@ -140,6 +133,7 @@ def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
         on_parent_failure=submission.on_parent_failure,
         mails=kind.mails(parameters),
         webhook=submission.webhook,
+        tags=tuple(dict.fromkeys(submission.tags)),
     )
 
 

@@ -178,3 +178,14 @@ def test_a_wrong_change_is_named(wrong: dict[str, Any], pointer: str, door: Flas
     assert answer.status_code == 422, answer.text
     assert pointer in [fault["pointer"] for fault in answer.get_json()["errors"]]
     assert life.everything() == before
+
+
+def test_who_may_not_submit_a_type_may_not_bring_it_forward(door: FlaskClient) -> None:
+    admin, usual = (doors.door_for(doors.key("ada", *scopes)) for scopes in ((Scope.ADMIN,), (Scope.WRITE, Scope.STOP)))
+    body = {"task_type": "truncate_table", "parameters": {"table": "data"}, "delay": 3_600}
+    task_id = admin.post("/api/tasks", json=body).get_json()["task_id"]
+    before = life.task(task_id)
+    answer = patch(usual, task_id, delay=0)
+    assert (answer.status_code, answer.get_json()["missing_scope"]) == (403, "admin")
+    assert life.task(task_id) == before
+    assert patch(admin, task_id, delay=0).status_code == 200

@@ -8,10 +8,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from api import schemas
-from ledger import replay, transitions
+from ledger import keys, replay, transitions
+from ledger.callers import Scope
 from ledger.states import FINAL, REPLAYABLE, State
 from tasks import failure
 from tests import life, task_types  # noqa: F401  registers the types
+from tests.doors import door_for, key
 
 STRANGER = "019aa5c0-0000-7000-8000-000000000001"
 
@@ -136,6 +138,43 @@ def test_a_retry_of_many_that_is_not_clear_changes_nothing(
     assert answer.status_code == 422
     assert said in answer.get_json()["detail"]
     assert life.everything() == before
+
+
+# --- who may -------------------------------------------------------------------------------------------------------
+
+
+def failed_emptying() -> tuple[str, FlaskClient]:
+    """A `truncate_table` that Ada's admin submitted and that failed, and the door for her key with the usual scopes."""
+    admin, usual = door_for(key("ada", Scope.ADMIN)), door_for(key("ada", *keys.USUAL_SCOPES))
+    answer = admin.post("/api/tasks", json={"task_type": "truncate_table", "parameters": {"table": "data"}})
+    return fail(answer.get_json()["task_id"]), usual
+
+
+def test_who_may_not_submit_a_type_may_not_retry_it(door: FlaskClient) -> None:
+    task_id, usual = failed_emptying()
+    answer = usual.post(f"/api/tasks/{task_id}/retry")
+    assert (answer.status_code, answer.get_json()["missing_scope"]) == (403, "admin")
+    assert life.state(task_id) is State.FAILED
+    assert door.post(f"/api/tasks/{task_id}/retry").status_code == 202
+
+
+def test_a_retry_of_many_leaves_out_what_the_key_may_not_submit(door: FlaskClient) -> None:
+    task_id, usual = failed_emptying()
+    mine = fail(usual.post("/api/tasks", json={"task_type": "test_quick"}).get_json()["task_id"])
+    for wanted in ({"state": ["failed"]}, {"task_type": ["truncate_table", "test_quick"]}):
+        assert retry_many(usual, **wanted, dry_run=True)["matching"] == 1
+    told = retry_many(usual, state=["failed"])
+    assert (told["task_ids"], told["more"], life.state(task_id)) == ([mine], False, State.FAILED)
+    assert retry_many(door, state=["failed"])["task_ids"] == [task_id]
+
+
+def test_a_type_that_is_not_known_here_is_an_admins_to_retry(door: FlaskClient) -> None:
+    usual = door_for(key("ada", *keys.USUAL_SCOPES))
+    task_id = fail(usual.post("/api/tasks", json={"task_type": "test_quick"}).get_json()["task_id"])
+    life.put(task_id, task_type="of_a_newer_version")
+    assert usual.post(f"/api/tasks/{task_id}/retry").status_code == 403
+    assert retry_many(usual, state=["failed"], dry_run=True)["matching"] == 0
+    assert door.post(f"/api/tasks/{task_id}/retry").status_code == 202
 
 
 # --- dealt with ----------------------------------------------------------------------------------------------------

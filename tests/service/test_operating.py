@@ -201,6 +201,7 @@ def test_many_are_replayed_by_filters() -> None:
         (["--filter", "created_after=yesterday"], "no time such as"),
         (["--filter", "resolved=maybe"], "expected 1 or 0"),
         (["--filter", "error="], "expected NAME=VALUE"),
+        (["--filter", "tag=ü"], "a tag has 1 to 40 letters"),
     ],
 )
 def test_a_replay_that_is_not_clear_is_refused(words: list[str], said: str) -> None:

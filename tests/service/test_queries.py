@@ -80,6 +80,21 @@ def test_filters_narrow_the_list() -> None:
     }
 
 
+def test_a_list_is_narrowed_by_the_end_of_its_tasks() -> None:
+    early, late = failed(type="A", message="a"), failed(type="B", message="b")
+    accept_many(1)
+    life.put(early, finished_at=datetime(2026, 1, 31, 12, 0, 0))
+    noon = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+    def found(**wanted: Any) -> list[str]:
+        return [row.id for row in queries.page(Filter(**wanted)).rows]
+
+    assert found(finished_before=noon) == []
+    assert found(finished_before=noon + timedelta(seconds=1)) == [early]
+    assert found(finished_after=noon) == [late, early]
+    assert found(finished_after=noon + timedelta(seconds=1)) == [late]
+
+
 def failed(**error: Any) -> str:
     task_id = life.accept()
     life.claim(task_id)

@@ -16,6 +16,7 @@ from ledger.models import (
     events,
     marker,
     queues,
+    task_tags,
     tasks,
     webhook_deliveries,
     webhook_tries,
@@ -179,7 +180,7 @@ class Books:
             self._roll_back(branch)
         with self.ledger.connect() as connection:
             told = (webhook_deliveries, webhook_tries, webhooks_gone)
-            for each in (tasks, events, counters, dependencies, endings, queues, *told):
+            for each in (tasks, task_tags, events, counters, dependencies, endings, queues, *told):
                 connection.execute(text(f"TRUNCATE TABLE {each.name}"))
         for engine in self.databases.values():
             with engine.connect() as connection:
