@@ -38,6 +38,7 @@ POINTS = {
     "f15": "monitor: a task was found, the row is not moved",
     "f16": "monitor: the row is moved, no ticket is sent",
     "f17": "monitor: a branch in doubt was found, it is not settled",
+    "f18": "monitor: a tick's task is written, no ticket is sent",
     "f19": "stop: the row is moved, nothing is undone",
     "f20": "worker: a branch is committed, further ones are not yet",
     "f21": "worker: a mail is about to be sent to its last byte",

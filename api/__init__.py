@@ -22,6 +22,7 @@ from api import (
     metrics,
     queues,
     quotas,
+    schedules,
     streams,
     tasks,
     ui,
@@ -54,10 +55,11 @@ def create_app() -> Flask:
     app.after_request(quotas.tell)
     errors.register(app)
     deprecation.register(app)
-    for room in (
-        *(dataset, tasks, streams, failures, explain, webhooks, queues, workers),
-        *(files, keys, health, metrics, docs, ui),
-    ):
+    rooms = (
+        *(dataset, tasks, streams, failures, explain, schedules, webhooks, queues, workers, files, keys),
+        *(health, metrics, docs, ui),
+    )
+    for room in rooms:
         app.register_blueprint(room.blueprint)
     auth.guard(app)
     return app

@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from ledger.misfires import Misfire, Overlap
 from ledger.states import State
 from tasks.explain import Cause
 from tasks.revoke import Verdict
@@ -168,6 +169,14 @@ class Webhook(TypedDict):
     events: list[WebhookEvent]
 
 
+class Fired(TypedDict):
+    """The schedule that submitted a task, by its name then, and the tick; null for a task beside the ticks."""
+
+    schedule_id: str
+    name: str
+    tick: str | None
+
+
 class Whole(Summary):
     """A task with all that there is to tell."""
 
@@ -178,6 +187,7 @@ class Whole(Summary):
     on_parent_failure: Literal["fail", "ignore"]
     webhook: Webhook | None
     dependents: list[Relative]
+    schedule: Fired | None
     attempts: list[Attempted]
     remarks: list[Remark]
 
@@ -477,3 +487,56 @@ class OwnKey(TypedDict):
 
 class Keys(TypedDict):
     items: list[Key]
+
+
+class LastFiring(TypedDict):
+    """The last tick that submitted its task. The state is null when the task is not kept any more."""
+
+    tick: str | None
+    at: str | None
+    task_id: str
+    state: State | None
+
+
+class ScheduleRemark(TypedDict):
+    """Why the last tick that submitted no task as usual did not."""
+
+    at: str | None
+    text: str
+
+
+class ScheduleLinks(TypedDict):
+    self: str
+    run: str
+    pause: str
+    resume: str
+    tasks: str
+
+
+class Schedule(TypedDict):
+    """A task that is submitted again and again."""
+
+    schedule_id: str
+    owner: str
+    name: str
+    cron: str
+    in_words: str
+    timezone: str
+    task: dict[str, Any]
+    misfire_policy: Misfire
+    overlap_policy: Overlap
+    enabled: bool
+    #: Empty while it is paused.
+    next_ticks: list[str | None]
+    last: LastFiring | None
+    remark: ScheduleRemark | None
+    created_at: str | None
+    changed_at: str | None
+    links: ScheduleLinks
+
+
+class Schedules(TypedDict):
+    """`next_after` leads to the next page."""
+
+    items: list[Schedule]
+    next_after: str | None

@@ -82,6 +82,10 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The task's id, as the submission answered it",
         "schema": {"type": "string", "format": "uuid", "examples": ["019aa5c0-0000-7000-8000-000000000001"]},
     },
+    "schedule_id": {
+        "description": "The schedule's id, as its creation answered it",
+        "schema": {"type": "string", "format": "uuid", "examples": ["019aa5c0-0000-7000-8000-000000000001"]},
+    },
     "queue": {
         "description": "A queue, or a kind of worker for all of its queues",
         "schema": {"type": "string", "examples": ["data.low", "data"]},

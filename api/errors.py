@@ -17,11 +17,13 @@ from api.auth import MissingScope, TooManyFailures, Unauthorized
 from api.quotas import TooManyRequests
 from api.strict_json import BadJson
 from ledger import db
+from ledger.cron import BadCron, UnknownZone
 from ledger.deliveries import Gone
 from ledger.dependents import Circle, UnknownParents
 from ledger.idempotency import KeyReused
 from ledger.queries import BadCursor
 from ledger.quotas import OverQuota
+from ledger.schedules import NameTaken, TooMany, UnknownSchedule
 from ledger.webhook_secrets import NoSecret
 from tasks import log
 from tasks.catalog import NotForYou, UnknownTaskType
@@ -124,6 +126,13 @@ def faults_in(error: UnknownTaskType | BadParameters, place: str = "#") -> list[
     return _faults(error.faults, error.model, f"{place}/parameters")
 
 
+def webhook_fault(error: NoSecret | Gone) -> str:
+    """Why a webhook would be told nothing, and the way out."""
+    if isinstance(error, NoSecret):
+        return "there is no secret to sign it with; make one first: POST /api/webhooks/secrets"
+    return f"{error}; POST /api/tasks/<id>/deliveries/<seq>/retry for one of those takes it back when it is answered"
+
+
 def invalid(faults: list[Fault], *, status: int = 422) -> Response:
     """Some fields are wrong: say which, and how."""
     detail = "; ".join(f"{fault['pointer'].removeprefix('#/')}: {fault['detail']}" for fault in faults)
@@ -161,12 +170,11 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(NoSecret)
     def _(error: NoSecret) -> Response:
-        return _one("#/webhook", "there is no secret to sign it with; make one first: POST /api/webhooks/secrets")
+        return _one("#/webhook", webhook_fault(error))
 
     @app.errorhandler(Gone)
     def _(error: Gone) -> Response:
-        said = "; POST /api/tasks/<id>/deliveries/<seq>/retry for one of those takes it back when it is answered"
-        return _one("#/webhook/url", f"{error}{said}")
+        return _one("#/webhook/url", webhook_fault(error))
 
     @app.errorhandler(KeyReused)
     def _(error: KeyReused) -> Response:
@@ -197,6 +205,24 @@ def register(app: Flask) -> None:
     @app.errorhandler(NotResolvable)
     def _(error: NotResolvable) -> Response:
         return problem(409, "Nothing to resolve", str(error), kind="/problems/not-resolvable", state=error.state)
+
+    @app.errorhandler(UnknownSchedule)
+    def _(error: UnknownSchedule) -> Response:
+        words = f"no schedule has the id {str(error)!r}"
+        return problem(404, "No such schedule", words, kind="/problems/no-such-schedule")
+
+    @app.errorhandler(NameTaken)
+    @app.errorhandler(TooMany)
+    def _(error: Exception) -> Response:
+        return problem(409, "Not kept", str(error), kind="/problems/schedule-not-kept")
+
+    @app.errorhandler(BadCron)
+    def _(error: BadCron) -> Response:
+        return _one("#/cron", str(error))
+
+    @app.errorhandler(UnknownZone)
+    def _(error: UnknownZone) -> Response:
+        return _one("#/timezone", str(error))
 
     @app.errorhandler(UnknownQueue)
     def _(error: UnknownQueue) -> Response:

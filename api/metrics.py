@@ -87,6 +87,8 @@ def _webhooks() -> Iterator[Metric]:
 _TOTALS = {
     "inversions": "Tasks that started while a more urgent one of their kind was ready",
     "redispatched": "Tickets that were lost by the broker and sent again",
+    "ticks_fired": "Ticks of schedules that made their task",
+    "ticks_passed_over": "Looks at schedules whose ticks made no task; each has a remark",
     "dead_lettered": "Tickets that the broker gave up on",
     "strange_messages": "Messages in the dead-letter queues that were no tickets",
     "webhooks_delivered": "Deliveries that a webhook took",

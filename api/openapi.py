@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ from flask import Flask
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 from werkzeug.routing import Rule
 
-from api import answers, auth, described, reading, schemas
+from api import answers, auth, described, reading, schedules, schemas
 from api.described import PATH_PARAMETERS, REQUEST_HEADERS, Described, Media
 from tasks import catalog
 
@@ -61,6 +61,7 @@ _SECURITY_SCHEMES: Document = {
 _TAGS = {
     "tasks": "Submit, follow, list and stop tasks",
     "failures": "Try again what ended without its effects, or note that it is dealt with",
+    "schedules": "Tasks that are submitted again and again",
     "webhooks": "How telling a task's webhook went, and the secrets that sign it",
     "dataset": "The table `data`: bulk inserts, and what came of them",
     "queues": "What waits and runs in each queue",
@@ -202,6 +203,8 @@ def _content(kind: Any, forms: Schemas, mode: Mode) -> Document:
     told: Document = {"schema": forms.schema(kind, mode)}
     if kind is schemas.SubmitBody:
         told["examples"] = _submissions()
+    if kind is schedules.ScheduleBody:
+        told["example"] = {"name": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin", "task": _a_task()}
     if kind is schemas.BatchBody:
         told["example"] = {"tasks": [each["value"] for each in _submissions().values()]}
     return {JSON: told}
@@ -308,27 +311,41 @@ def _is_schema(kind: Any) -> bool:
 def _told_as(kind: Any) -> Any:
     """Submissions are told with the parameters of each task type; anything else is told as itself."""
     if kind is schemas.BatchBody:
-        listed: Any = list[_submission_union()]  # type: ignore[misc]
+        listed: Any = list[_union_of(schemas.SubmitBody)]  # type: ignore[misc]
         return create_model("Batch", __base__=kind, tasks=(listed, schemas.BatchBody.model_fields["tasks"]))
-    return _submission_union() if kind is schemas.SubmitBody else kind
+    if kind is schedules.ScheduleBody:
+        return create_model("NewSchedule", __base__=kind, task=(_union_of(schemas.TaskBody), kind.model_fields["task"]))
+    if kind is schedules.ScheduleChange:
+        task: Any = _union_of(schemas.TaskBody) | None
+        return create_model("ScheduleChange", __base__=kind, task=(task, kind.model_fields["task"]))
+    return _union_of(schemas.SubmitBody) if kind is schemas.SubmitBody else kind
 
 
-def _submission_union() -> Any:
-    """`SubmitBody` as one model for each task type, so that a reader sees what parameters each of them takes."""
-    models = [_submission_of(each) for each in catalog.all_types()]
+def _union_of(form: type[schemas.TaskBody]) -> Any:
+    """A form as one model for each task type, so that a reader sees what parameters each of them takes."""
+    models = [_form_of(form, each) for each in catalog.all_types()]
     return Annotated[reduce(operator.or_, models), Field(discriminator="task_type")]
 
 
-def _submission_of(kind: catalog.TaskType) -> Any:
+@cache
+def _form_of(form: type[schemas.TaskBody], kind: catalog.TaskType) -> Any:
     its_name: Any = Literal[kind.name]
     needed = any(each.is_required() for each in kind.parameters.model_fields.values())
     return create_model(
-        f"Submit_{kind.name}",
-        __base__=schemas.SubmitBody,
+        f"{_PREFIXES[form]}_{kind.name}",
+        __base__=form,
         __doc__=kind.summary,
         task_type=(its_name, Field(description=kind.summary)),
         parameters=(kind.parameters, Field(description="What the task type asks for") if needed else {}),
     )
+
+
+_PREFIXES = {schemas.SubmitBody: "Submit", schemas.TaskBody: "Task"}
+
+
+def _a_task() -> Document:
+    task: Document = next(iter(_submissions().values()))["value"]
+    return task
 
 
 def _submissions() -> Document:

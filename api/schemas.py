@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -23,6 +24,7 @@ from api import answers
 from ledger import outbox, tags
 from ledger.editing import Change
 from ledger.filters import Filter
+from ledger.firings import Firing
 from ledger.queries import Kin
 from ledger.states import FINAL, State
 from tasks import retry
@@ -102,8 +104,8 @@ class WebhookBody(BaseModel):
         return {"url": self.url, "events": list(dict.fromkeys(self.events))}
 
 
-class SubmitBody(BaseModel):
-    """`POST /api/tasks`."""
+class TaskBody(BaseModel):
+    """What a task is, whenever it is submitted."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -112,12 +114,6 @@ class SubmitBody(BaseModel):
     parameters: Annotated[dict[str, Any], Field(description="What the task type asks for")] = Field(
         default_factory=dict
     )
-    delay: Annotated[
-        float, Field(strict=True, ge=0, le=LONGEST_DELAY_SECONDS, description="Seconds to wait before it may start")
-    ] = 0
-    run_at: Annotated[
-        UtcMoment | None, Field(description="Time before which it may not start, RFC 3339 with an offset")
-    ] = None
     max_retries: Annotated[int, Field(strict=True, ge=0, le=retry.MOST_RETRIES)] | None = None
     timeout: Annotated[
         int, Field(strict=True, ge=1, le=LONGEST_TIMEOUT_SECONDS, description="Seconds one attempt may take")
@@ -128,16 +124,54 @@ class SubmitBody(BaseModel):
             strict=True, gt=0, le=LONGEST_EXPIRY_SECONDS, description="Seconds after which it is not started any more"
         ),
     ] | None = None
+    webhook: Annotated[WebhookBody | None, Field(description="Whom to tell of what becomes of it")] = None
+    tags: Annotated[list[Tag], Field(max_length=MOST_TAGS, description="Words to find it by")] = Field(
+        default_factory=list
+    )
+
+    def submission(self) -> Submission:
+        return Submission(
+            task_type=self.task_type,
+            parameters=self.parameters,
+            priority=self.priority,
+            max_retries=self.max_retries,
+            timeout_seconds=self.timeout,
+            expires_in_seconds=self.expires_in,
+            webhook=self.webhook.kept if self.webhook else None,
+            tags=self.tags,
+        )
+
+
+def task_body(submission: Submission) -> dict[str, Any]:
+    """A submission in the words of `TaskBody`, less what is left to its type."""
+    body = TaskBody(
+        task_type=submission.task_type,
+        parameters=submission.parameters,
+        priority=submission.priority,  # type: ignore[arg-type]
+        max_retries=submission.max_retries,
+        timeout=submission.timeout_seconds,
+        expires_in=submission.expires_in_seconds,
+        webhook=None if submission.webhook is None else WebhookBody(**submission.webhook),
+        tags=list(submission.tags),
+    )
+    return body.model_dump(mode="json", exclude_none=True)
+
+
+class SubmitBody(TaskBody):
+    """`POST /api/tasks`."""
+
+    delay: Annotated[
+        float, Field(strict=True, ge=0, le=LONGEST_DELAY_SECONDS, description="Seconds to wait before it may start")
+    ] = 0
+    run_at: Annotated[
+        UtcMoment | None, Field(description="Time before which it may not start, RFC 3339 with an offset")
+    ] = None
     depends_on: Annotated[
         list[UUID], Field(max_length=MOST_PARENTS, description="Tasks that must have succeeded before it may start")
     ] = Field(default_factory=list)
     on_parent_failure: Annotated[
         Literal["fail", "ignore"], Field(description="What becomes of it when one of them does not succeed")
     ] = "fail"
-    webhook: Annotated[WebhookBody | None, Field(description="Whom to tell of what becomes of it")] = None
-    tags: Annotated[list[Tag], Field(max_length=MOST_TAGS, description="Words to find it by")] = Field(
-        default_factory=list
-    )
 
     @model_validator(mode="after")
     def _one_time(self) -> SubmitBody:
@@ -146,19 +180,12 @@ class SubmitBody(BaseModel):
         return self
 
     def submission(self) -> Submission:
-        return Submission(
-            task_type=self.task_type,
-            parameters=self.parameters,
-            priority=self.priority,
+        return replace(
+            super().submission(),
             delay_seconds=self.delay,
             run_at=self.run_at,
-            max_retries=self.max_retries,
-            timeout_seconds=self.timeout,
-            expires_in_seconds=self.expires_in,
             depends_on=[str(parent) for parent in self.depends_on],
             on_parent_failure=self.on_parent_failure,
-            webhook=self.webhook.kept if self.webhook else None,
-            tags=self.tags,
         )
 
 
@@ -261,7 +288,7 @@ def _moment_of(word: Any) -> Any:
         raise ValueError("must be a time such as 2026-01-31T12:00:00Z") from None
 
 
-_Digits = BeforeValidator(_digits)
+Digits = BeforeValidator(_digits)
 Moment = Annotated[
     datetime, BeforeValidator(_moment_of), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
@@ -284,6 +311,7 @@ class ListQuery(BaseModel):
     tag: Annotated[
         list[Tag], Field(max_length=MOST_TAGS, description="Only tasks with this tag; with all of them if several")
     ] = []
+    schedule: Annotated[UUID | None, Field(description="Only tasks that this schedule has submitted")] = None
     error: Annotated[
         str | None, Field(min_length=1, max_length=200, description="A part of the error's type or message")
     ] = None
@@ -291,10 +319,10 @@ class ListQuery(BaseModel):
         Literal["0", "1", "false", "true"] | None, Field(description="Whether somebody dealt with the failure")
     ] = None
     cursor: Annotated[str | None, Field(description="`next_cursor` of the page before")] = None
-    limit: Annotated[int, Field(ge=1, le=MOST_LISTED, description="Tasks in one page"), _Digits] = 50
+    limit: Annotated[int, Field(ge=1, le=MOST_LISTED, description="Tasks in one page"), Digits] = 50
     counts: Annotated[
         Literal["0", "1", "false", "true"],
-        Field(description="Also count all tasks by state, or with `tag` the newest 100,000 that have it"),
+        Field(description="Also count all tasks by state; with `tag` or `schedule` its newest 100,000"),
     ] = "0"
 
     @property
@@ -313,6 +341,7 @@ class ListQuery(BaseModel):
             finished_after=self.finished_after,
             finished_before=self.finished_before,
             tags=self.tag,
+            schedule=None if self.schedule is None else str(self.schedule),
             error=self.error,
             resolved=None if self.resolved is None else self.resolved in ("1", "true"),
         )
@@ -372,7 +401,7 @@ class ShowQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     wait: Annotated[
-        int | None, Field(ge=0, le=LONGEST_WAIT_SECONDS, description="Seconds to wait for its end"), _Digits
+        int | None, Field(ge=0, le=LONGEST_WAIT_SECONDS, description="Seconds to wait for its end"), Digits
     ] = None
 
 
@@ -387,8 +416,8 @@ class DataQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=MOST_ROWS_LISTED, description="Rows in one page"), _Digits] = 100
-    after: Annotated[int, Field(ge=0, le=2**63 - 1, description="The last id of the page before"), _Digits] = 0
+    limit: Annotated[int, Field(ge=1, le=MOST_ROWS_LISTED, description="Rows in one page"), Digits] = 100
+    after: Annotated[int, Field(ge=0, le=2**63 - 1, description="The last id of the page before"), Digits] = 0
 
 
 class PauseBody(BaseModel):
@@ -499,7 +528,9 @@ def _resolved(row: Row[Any]) -> answers.Resolved | None:
     return {"at": moment(row.resolved_at), "by": row.resolved_by, "note": row.resolved_note}
 
 
-def whole(row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin) -> answers.Whole:
+def whole(
+    row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin, firing: Firing | None
+) -> answers.Whole:
     """A task with all that there is to tell."""
     return {
         **summary(row),
@@ -510,6 +541,7 @@ def whole(row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin) -> answe
         "on_parent_failure": row.on_parent_failure,
         "webhook": row.webhook,
         "dependents": _states(kin.children),
+        "schedule": None if firing is None else fired(firing),
         "attempts": _attempts(events),
         "remarks": [
             {"at": moment(event.at), "event": event.event, "attempt": event.attempt, "text": event.remark}
@@ -517,6 +549,11 @@ def whole(row: Row[Any], result: Any, events: list[Row[Any]], kin: Kin) -> answe
             if event.remark
         ],
     }
+
+
+def fired(firing: Firing) -> answers.Fired:
+    """The schedule that submitted a task. The tick is null when somebody asked for the task beside the ticks."""
+    return {"schedule_id": firing.schedule_id, "name": firing.name, "tick": moment(firing.tick)}
 
 
 def _states(tasks: Sequence[Any]) -> list[answers.Relative]:
@@ -579,7 +616,7 @@ def history(events: list[Row[Any]]) -> list[answers.Happened]:
 
 def moment(at: datetime | None) -> str | None:
     """A time of the ledger, which is UTC without saying so."""
-    return at.isoformat(timespec="microseconds") + "Z" if at else None
+    return at.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z" if at else None
 
 
 def is_over(row: Row[Any]) -> bool:

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from api import answers, auth, batch, reading, schemas, verdicts, waiting
 from api.described import describe
-from ledger import queries
+from ledger import firings, queries
 from ledger.callers import Scope
 from ledger.states import State
 from settings import settings
@@ -78,13 +78,14 @@ def _accepted(response: Response, accepted: Sequence[submit.Accepted], *, locati
 def index() -> Response:
     """Tasks, newest first, a page at a time."""
     asked = reading.query(schemas.ListQuery)
-    page = queries.page(asked.wanted(), cursor=asked.cursor, limit=asked.limit, caller=auth.caller())
+    wanted = asked.wanted()
+    page = queries.page(wanted, cursor=asked.cursor, limit=asked.limit, caller=auth.caller())
     answer: answers.Page = {
         "items": [schemas.summary(row) for row in page.rows],
         "next_cursor": page.next_cursor,
     }
     if asked.with_counts:
-        answer["counts"] = queries.counts(asked.tag, caller=auth.caller())
+        answer["counts"] = queries.counts(asked.tag, wanted.schedule, caller=auth.caller())
     response = jsonify(answer)
     if page.next_cursor:
         response.headers["Link"] = _next(page.next_cursor)
@@ -175,7 +176,8 @@ def _shown(task_id: str, verdict: Stop | None = None) -> Response:
     if row is None:
         raise UnknownTask(task_id)
     events = list(queries.history(task_id, caller=auth.caller()))
-    answer = schemas.whole(row, _result(row), events, queries.kin(task_id, caller=auth.caller()))
+    kin, firing = queries.kin(task_id, caller=auth.caller()), firings.of(task_id, caller=auth.caller())
+    answer = schemas.whole(row, _result(row), events, kin, firing)
     response = jsonify(answer if verdict is None else {**answer, "verdict": verdict.verdict})
     if not schemas.is_over(row):
         response.headers["Retry-After"] = "1"

@@ -39,6 +39,7 @@ one_of_priorities = click.Choice(get_args(Priority))
 @click.option(
     "--on-parent-failure", type=click.Choice(["fail", "ignore"]), help="When one of those does not succeed."
 )
+@click.option("--tag", "tags", multiple=True, help="A word to find it by; may be given again.")
 @click.option("--key", help="Idempotency key: the same call with it may be made again, and is accepted once.")
 @click.option("--watch", "and_watch", is_flag=True, help="Follow it to its end, as `sluice watch` does.")
 @as_json
@@ -213,6 +214,10 @@ def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say which tasks."""
     for option in (
         click.option("--error", help="Only with this in the type or message of the error."),
+        click.option("--schedule", metavar="ID", help="Only those that this schedule submitted."),
+        click.option("--tag", multiple=True, help="Only with this tag; of several, with all of them."),
+        click.option("--finished-before", type=asking.Moment(), help="Only those that ended before this time."),
+        click.option("--finished-after", type=asking.Moment(), help="Only those that ended after this time."),
         click.option("--created-before", type=asking.Moment(), help="Only those submitted before this time."),
         click.option("--created-after", type=asking.Moment(), help="Only those submitted after this time."),
         click.option("--priority", type=one_of_priorities, multiple=True, help="Only of this priority."),
@@ -241,6 +246,10 @@ def list_command(
     priority: tuple[Priority, ...],
     created_after: datetime | None,
     created_before: datetime | None,
+    finished_after: datetime | None,
+    finished_before: datetime | None,
+    tag: tuple[str, ...],
+    schedule: str | None,
     error: str | None,
 ) -> None:
     """List tasks, the newest first.
@@ -256,6 +265,10 @@ def list_command(
         "priority": priority,
         "created_after": created_after,
         "created_before": created_before,
+        "finished_after": finished_after,
+        "finished_before": finished_before,
+        "tag": tag,
+        "schedule": schedule,
         "error": error,
     }
     found = service.tasks(page_size=200 if all_of_them else min(limit, 200), **wanted)

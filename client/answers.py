@@ -115,6 +115,7 @@ class Summary(TypedDict):
     task_type: str
     priority: str
     queue: str
+    tags: list[str]
     state: State
     status: StatusWord
     progress: Progress | None
@@ -166,6 +167,14 @@ class Webhook(TypedDict):
     events: list[WebhookEvent]
 
 
+class Fired(TypedDict):
+    """The schedule that submitted a task, by its name then, and the tick; null for a task beside the ticks."""
+
+    schedule_id: str
+    name: str
+    tick: str | None
+
+
 class Task(Summary):
     """A task with all that there is to tell. `result` is null before it has succeeded."""
 
@@ -176,6 +185,7 @@ class Task(Summary):
     on_parent_failure: Literal["fail", "ignore"]
     webhook: Webhook | None
     dependents: list[Relative]
+    schedule: Fired | None
     attempts: list[Attempted]
     remarks: list[Remark]
 

@@ -35,6 +35,8 @@ class Terms(TypedDict, total=False):
     #: Tasks that must have succeeded before it may start, and what becomes of it when one of them does not.
     depends_on: Sequence[str]
     on_parent_failure: Literal["fail", "ignore"]
+    #: Words to find it by.
+    tags: Sequence[str]
     webhook: Webhook
 
 
@@ -54,6 +56,12 @@ class Filter(TypedDict, total=False):
     depends_on: str
     created_after: datetime
     created_before: datetime
+    finished_after: datetime
+    finished_before: datetime
+    #: All of these, unlike the words above.
+    tag: Sequence[str]
+    #: The schedule that submitted them.
+    schedule: str
     #: A part of the error's type or message.
     error: str
     #: Whether somebody dealt with the failure.

@@ -39,6 +39,8 @@ def earlier(seconds: float) -> ColumnElement[Any]:
     return literal_column(f"UTC_TIMESTAMP(6) - INTERVAL {round(seconds * 1_000_000)} MICROSECOND")
 
 
+#: A key that is there already.
+DUPLICATE = 1062
 #: Deadlock, and lock wait timeout: the transaction is lost but the database is well.
 _TRY_AGAIN = frozenset({1205, 1213})
 MOST_TRIES = 10

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import FromClause, Select, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import tags
+from ledger import firings, tags
 from ledger.callers import Caller, owned
 from ledger.models import dependencies, task_tags, tasks
+from ledger.models import firings as fired
 from ledger.states import State
 
 #: The error type of a task that is held because nobody knows whether its last step was taken.
@@ -34,6 +35,8 @@ class Filter:
     finished_before: datetime | None = None
     #: All of these, unlike the words above.
     tags: Sequence[str] = ()
+    #: The schedule that submitted them.
+    schedule: str | None = None
     #: No others than these; None lets all types be.
     within_types: Sequence[str] | None = None
     #: A part of the error's type or message, in whatever case.
@@ -66,6 +69,8 @@ class Filter:
                 yield column < before.replace(tzinfo=None)
         for tag in self.tags:
             yield tags.has(tag)
+        if self.schedule:
+            yield firings.by(self.schedule)
         if self.error:
             told = func.concat(_of_error("type"), ": ", _of_error("message"))
             yield func.lower(told).contains(self.error.lower(), autoescape=True)
@@ -78,12 +83,20 @@ class Filter:
     def newest(self, *columns: Any, caller: Caller, below: str | None = None) -> Select[Any]:
         """The caller's tasks that fit, newest first, those below an id. An index leads to them in that order, and is
         told to: a tag that few tasks have must not cost a walk through all, nor one that many have a sort of them."""
-        if not self.tags:
+        if self.schedule:
+            leads, rest = [*firings.leads(self.schedule, caller=caller)], replace(self, schedule=None)
+            by, index = fired, firings.index(caller=caller)
+        elif self.tags:
+            first, *others = self.tags
+            leads, rest = [*tags.leads(first, caller=caller)], replace(self, tags=others)
+            by, index = task_tags, tags.index(caller=caller)
+        else:
             return _in_order(columns, tasks, tasks.c.id, [*self.conditions(), owned(caller)], below)
-        first, *others = self.tags
-        tagged = task_tags.join(tasks, tasks.c.id == task_tags.c.task_id)
-        fits = [*tags.leads(first, caller=caller), *replace(self, tags=others).conditions(), owned(caller)]
-        return _in_order(columns, tagged, task_tags.c.task_id, fits, below).prefix_with("STRAIGHT_JOIN")
+        source = by.join(tasks, tasks.c.id == by.c.task_id)
+        fits = [*leads, *rest.conditions(), owned(caller)]
+        in_order = _in_order(columns, source, by.c.task_id, fits, below)
+        led = in_order.prefix_with("STRAIGHT_JOIN").with_hint(by, f"FORCE INDEX ({index})")
+        return led.with_hint(tasks, "FORCE INDEX (PRIMARY)")
 
 
 def _in_order(

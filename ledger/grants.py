@@ -38,11 +38,12 @@ def _rights(*, api: str = "", worker: str = "", monitor: str = "", webhooks: str
 #: The audit trail can be added to by all, changed by nobody, and is cleared by the monitor's retention only.
 LEDGER: Mapping[Table, Mapping[Role, str]] = {
     models.tasks: _rights(
-        api="SELECT INSERT UPDATE", worker="SELECT UPDATE", monitor="SELECT UPDATE DELETE", webhooks="SELECT"
+        api="SELECT INSERT UPDATE", worker="SELECT UPDATE", monitor="SELECT INSERT UPDATE DELETE", webhooks="SELECT"
     ),
     models.events: _rights(
         api="SELECT INSERT", worker="SELECT INSERT", monitor="SELECT INSERT DELETE", webhooks="SELECT INSERT"
     ),
+    models.task_tags: _rights(api="SELECT INSERT", monitor="SELECT INSERT DELETE"),
     models.dependencies: _rights(api="SELECT INSERT", worker="SELECT", monitor="SELECT DELETE"),
     models.endings: _rights(
         api="SELECT INSERT UPDATE", worker="SELECT INSERT UPDATE", monitor="SELECT INSERT UPDATE DELETE"
@@ -54,8 +55,11 @@ LEDGER: Mapping[Table, Mapping[Role, str]] = {
     models.leadership: _rights(api="SELECT", monitor="SELECT UPDATE"),
     models.workers: _rights(api="SELECT", worker="SELECT INSERT UPDATE DELETE", monitor="SELECT"),
     models.queues: _rights(api="SELECT INSERT UPDATE", worker="SELECT", monitor="SELECT"),
-    models.api_keys: _rights(api="SELECT INSERT UPDATE"),
-    models.mail_quotas: _rights(api="SELECT INSERT UPDATE"),
+    # The monitor submits what schedules do, within the bounds of the keys that set them.
+    models.api_keys: _rights(api="SELECT INSERT UPDATE", monitor="SELECT"),
+    models.mail_quotas: _rights(api="SELECT INSERT UPDATE", monitor="SELECT INSERT UPDATE"),
+    models.schedules: _rights(api="SELECT INSERT UPDATE DELETE", monitor="SELECT UPDATE"),
+    models.firings: _rights(api="SELECT INSERT", monitor="SELECT INSERT DELETE"),
     models.webhook_deliveries: _rights(
         api="SELECT INSERT UPDATE", worker="SELECT INSERT", monitor="SELECT INSERT DELETE", webhooks="SELECT UPDATE"
     ),

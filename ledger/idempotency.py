@@ -21,7 +21,6 @@ from ledger.states import State
 KEPT_SECONDS = 86_400.0
 #: Keys that one purge removes, so that it holds no lock for long.
 PURGED_AT_ONCE = 1_000
-_DUPLICATE = 1062
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def take(connection: Connection, once: Once, task_ids: Sequence[str]) -> None:
             )
         )
     except IntegrityError as error:
-        if db.error_code(error) == _DUPLICATE:
+        if db.error_code(error) == db.DUPLICATE:
             raise AlreadyTaken from error
         raise
 

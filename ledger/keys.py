@@ -150,6 +150,18 @@ def _note_use(key_id: str) -> None:
         connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=NOW))
 
 
+def scopes_of(owner: str) -> frozenset[Scope]:
+    """What an owner may do with the keys that open something now, all of them together."""
+    statement = select(api_keys.c.scopes).where(
+        api_keys.c.owner == owner,
+        api_keys.c.revoked_at.is_(None),
+        or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > NOW),
+    )
+    with db.reading() as connection:
+        words = connection.execute(statement).scalars().all()
+    return frozenset(Scope(word) for each in words for word in each.split(","))
+
+
 def are_there() -> bool:
     """Whether anybody can get in at all."""
     with db.reading() as connection:

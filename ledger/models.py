@@ -235,6 +235,58 @@ api_keys = Table(
     Column("last_used_at", _time()),
 )
 
+#: Tasks that are to be submitted again and again.
+schedules = Table(
+    "schedules",
+    ledger,
+    Column("id", _id(), primary_key=True),
+    Column("owner", _name(32), nullable=False),
+    Column("name", _name(64), nullable=False),
+    Column("cron", _name(100), nullable=False),
+    Column("timezone", _name(64), nullable=False),
+    #: The submission that each tick makes.
+    Column("task", _JSON, nullable=False),
+    Column("misfire_policy", _name(8), nullable=False),
+    Column("overlap_policy", _name(8), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    #: Counts changes of the columns above: what was read before one does not count after it.
+    Column("revision", Integer, nullable=False, server_default="0"),
+    #: The key of its owner that set it last. Its bounds are those of the tasks.
+    Column("key_id", CHAR(8, collation="ascii_bin")),
+    #: The first tick of which nothing has become yet. Null when none is waited for.
+    Column("next_tick", _time()),
+    #: When to look at that tick: at its time, or later when the quota did not let its task in. Null like the tick.
+    Column("due_at", _time()),
+    Column("last_tick", _time()),
+    Column("last_fired_at", _time()),
+    Column("last_task_id", _id()),
+    #: Why the last tick that made no task as usual did not.
+    Column("remark", Text),
+    Column("remark_at", _time()),
+    Column("created_at", _time(), nullable=False),
+    Column("changed_at", _time(), nullable=False),
+    Index("uq_schedules_owner_name", "owner", "name", unique=True),
+    Index("ix_schedules_owner_id", "owner", "id"),
+    Index("ix_schedules_due", "due_at"),
+)
+
+#: Which schedule submitted a task, and for which of its ticks: null for one that somebody asked for beside them. No
+#: tick has two, whatever else fails.
+firings = Table(
+    "firings",
+    ledger,
+    Column("task_id", _id(), primary_key=True),
+    #: That of the task.
+    Column("owner", _name(32), nullable=False),
+    Column("schedule_id", _id(), nullable=False),
+    #: The schedule's name then; the schedule may be gone.
+    Column("name", _name(64), nullable=False),
+    Column("tick", _time()),
+    Index("uq_firings_tick", "schedule_id", "tick", unique=True),
+    Index("ix_firings_schedule", "schedule_id", "task_id"),
+    Index("ix_firings_owner", "owner", "schedule_id", "task_id"),
+)
+
 #: How many mails an owner has asked for on the latest day on which there were any.
 mail_quotas = Table(
     "mail_quotas",

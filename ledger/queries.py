@@ -21,7 +21,7 @@ from ledger.tickets import Place, Ticket
 NOW = db.NOW
 
 
-#: Tasks with a tag that are counted: each costs a look at its row.
+#: Tasks with a tag, or of a schedule, that are counted: each costs a look at its row.
 MOST_COUNTED = 100_000
 
 
@@ -271,11 +271,14 @@ def _decode(cursor: str) -> str:
     return task_id
 
 
-def counts(tags: Sequence[str] = (), *, caller: Caller = EVERYBODY) -> dict[str, int]:
-    """Tasks by state; of those with some tags the newest MOST_COUNTED."""
-    if tags:
-        tagged = Filter(tags=tags).newest(tasks.c.state, caller=caller).limit(MOST_COUNTED).subquery()
-        statement = select(tagged.c.state, func.count()).group_by(tagged.c.state)
+def counts(
+    tags: Sequence[str] = (), schedule: str | None = None, *, caller: Caller = EVERYBODY
+) -> dict[str, int]:
+    """Tasks by state; of those with some tags, or of a schedule, the newest MOST_COUNTED."""
+    if tags or schedule:
+        wanted = Filter(tags=tags, schedule=schedule)
+        newest = wanted.newest(tasks.c.state, caller=caller).limit(MOST_COUNTED).subquery()
+        statement = select(newest.c.state, func.count()).group_by(newest.c.state)
     else:
         statement = select(tasks.c.state, func.count()).where(owned(caller)).group_by(tasks.c.state)
     with db.reading() as connection:

@@ -28,8 +28,13 @@ def has(tag: str) -> ColumnElement[bool]:
     return exists().where(task_tags.c.task_id == tasks.c.id, task_tags.c.tag == tag).correlate(tasks)
 
 
+def index(*, caller: Caller) -> str:
+    """The one that leads to `leads`."""
+    return "ix_task_tags_tag" if caller.sees_all else "ix_task_tags_owner"
+
+
 def leads(tag: str, *, caller: Caller) -> Iterator[ColumnElement[bool]]:
-    """The rows of `task_tags` that an index leads to, in the order of the tasks' ids."""
+    """The rows of `task_tags` with a tag, which stand in the index in the order of the tasks' ids."""
     yield task_tags.c.tag == tag
     if not caller.sees_all:
         yield task_tags.c.owner == caller.owner

@@ -27,9 +27,22 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import ColumnElement
 
 import failpoints
-from ledger import db, deliveries, dependents, idempotency, moving, outbox, pauses, quotas, tags, tickets
+from ledger import (
+    db,
+    deliveries,
+    dependents,
+    firings,
+    idempotency,
+    moving,
+    outbox,
+    pauses,
+    quotas,
+    tags,
+    tickets,
+)
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
+from ledger.firings import Firing
 from ledger.idempotency import Once
 from ledger.models import events, tasks
 from ledger.states import MOVES, WAITING, State
@@ -63,6 +76,8 @@ class NewTask:
     #: Whom to tell of what becomes of it: {"url": ..., "events": [...]}.
     webhook: dict[str, Any] | None = None
     tags: tuple[str, ...] = ()
+    #: The schedule that submits it.
+    firing: Firing | None = None
 
     @property
     def state(self) -> State:
@@ -94,27 +109,34 @@ def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | N
     def work(connection: Connection) -> list[State]:
         if once is not None:
             idempotency.take(connection, once, [task.task_id for task in new])
-        quotas.take(connection, caller, number=len(new), mails=sum(task.mails for task in new))
         if urls := {task.webhook["url"] for task in new if task.webhook}:
             deliveries.check(connection, urls, caller=caller)
-        waits = {task.task_id: task.depends_on for task in new}
-        states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
-        begun = [_begins_as(task, states) for task in new]
-        rows = [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)]
-        connection.execute(_ACCEPT, rows)
-        connection.execute(
-            insert(events).values(at=NOW),
-            [
-                {"task_id": task.task_id, "event": "accepted", "state": state, "attempt": 0}
-                for task, state in zip(new, begun, strict=True)
-            ],
-        )
-        dependents.tie(connection, waits)
-        tags.attach(connection, {task.task_id: task.tags for task in new}, owner=caller.owner)
-        failpoints.reach("f2")
-        return [_spoilt(connection, task, states) or state for task, state in zip(new, begun, strict=True)]
+        return accept_within(connection, new, caller=caller)
 
     return db.transact(work)
+
+
+def accept_within(connection: Connection, new: Sequence[NewTask], *, caller: Caller) -> list[State]:
+    """The same as a part of a larger transaction, which must not go on when this raises. Whether webhooks could be told
+    anything is not asked here: that is for those who may do something about it."""
+    quotas.take(connection, caller, number=len(new), mails=sum(task.mails for task in new))
+    waits = {task.task_id: task.depends_on for task in new}
+    states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
+    begun = [_begins_as(task, states) for task in new]
+    rows = [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)]
+    connection.execute(_ACCEPT, rows)
+    connection.execute(
+        insert(events).values(at=NOW),
+        [
+            {"task_id": task.task_id, "event": "accepted", "state": state, "attempt": 0}
+            for task, state in zip(new, begun, strict=True)
+        ],
+    )
+    dependents.tie(connection, waits)
+    tags.attach(connection, {task.task_id: task.tags for task in new}, owner=caller.owner)
+    firings.note(connection, [(task.task_id, task.firing) for task in new if task.firing], owner=caller.owner)
+    failpoints.reach("f2")
+    return [_spoilt(connection, task, states) or state for task, state in zip(new, begun, strict=True)]
 
 
 def _begins_as(task: NewTask, parents: Mapping[str, State]) -> State:

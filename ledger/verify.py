@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from ledger import db, outbox, xa
 from ledger.db import earlier
 from ledger.dependents import IGNORE
-from ledger.models import dependencies, events, marker, tasks, webhook_deliveries
+from ledger.models import dependencies, events, marker, schedules, tasks, webhook_deliveries
 from ledger.states import FINAL, MOVES, WAITING, State
 from ledger.xa import BranchId
 
@@ -186,6 +186,8 @@ def standing_still(books: Connection) -> Found:
     for words, condition in overdue.items():
         for row in books.execute(select(tasks.c.id, tasks.c.state).where(condition)):
             yield row.id, f"is {row.state} although {words}, for more than {SETTLING_SECONDS:g} s"
+    for row in books.execute(select(schedules.c.id).where(schedules.c.due_at < late)):
+        yield None, f"schedule {row.id} has waited for more than {SETTLING_SECONDS:g} s since its tick came"
 
 
 def _waits_for_some(late: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ledger.backlog import Line
 from ledger.branches import Sight
+from ledger.firings import Firing
 from ledger.leadership import Leader
 from ledger.pauses import Pause
 from ledger.presence import Worker
@@ -78,6 +79,8 @@ class Evidence:
     databases: Mapping[str, Sight] = field(default_factory=dict)
     #: The states of the tasks that it depends on; None for one that is not kept any more.
     parents: Mapping[str, State | None] = field(default_factory=dict)
+    #: The schedule that submitted it.
+    firing: Firing | None = None
     leader: Leader | None = None
     #: How long the lease of an attempt is.
     lease_seconds: float = 15.0
@@ -131,6 +134,13 @@ def told(found: Evidence) -> dict[str, Any]:
         answer |= _queue(found)
     if found.parents:
         answer["depends_on"] = {task_id: state or UNKNOWN for task_id, state in found.parents.items()}
+    if found.firing:
+        tick = found.firing.tick
+        answer["schedule"] = {
+            "schedule_id": found.firing.schedule_id,
+            "name": found.firing.name,
+            "tick": f"{tick:%Y-%m-%dT%H:%M:%SZ}" if tick else None,
+        }
     if found.databases:
         answer["databases"] = {name: _sight(sight) for name, sight in found.databases.items()}
     return answer

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ledger.branches import Sight
+from ledger.firings import Firing
 from ledger.states import REPLAYABLE, State
 from tasks.evidence import Evidence, Facts
 
@@ -75,9 +76,16 @@ class Explanation:
 
 
 def explain(found: Evidence) -> Explanation:
-    """The most important cause, and the names of the others."""
+    """The most important cause, and the names of the others; and the schedule of a task that has one."""
     first, *others = _REASONS[found.task.state](found)
-    return Explanation(first.cause, first.sentence, first.next, tuple(each.cause for each in others))
+    sentence = " ".join([first.sentence, *_schedule(found.firing)])
+    return Explanation(first.cause, sentence, first.next, tuple(each.cause for each in others))
+
+
+def _schedule(firing: Firing | None) -> Iterator[str]:
+    if firing is not None:
+        when = f"at its tick of {firing.tick:%Y-%m-%d %H:%M:%S} UTC" if firing.tick else "when somebody asked it to"
+        yield f"The schedule {firing.name} submitted it {when}."
 
 
 # --- over ------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from kombu import Connection
 from sqlalchemy import Row, Select, func, literal_column, select
 
 import celery_config
-from ledger import backlog, branches, db, leadership, pauses, presence, queries
+from ledger import backlog, branches, db, firings, leadership, pauses, presence, queries
 from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.callers import EVERYBODY, Caller, owned
@@ -96,7 +96,11 @@ def _gather(row: Row[Any], *, caller: Caller) -> Evidence:
         until = time.monotonic() + OTHERS_SECONDS
         around = surroundings()
         found = Evidence(
-            task=facts, workers=around.workers, leader=around.leader, lease_seconds=settings().lease_seconds
+            task=facts,
+            workers=around.workers,
+            leader=around.leader,
+            lease_seconds=settings().lease_seconds,
+            firing=firings.of(row.id, caller=caller),
         )
         if broker is not None:
             found = replace(

@@ -94,7 +94,7 @@ def accept(
         return _again(new, once, caller=caller)
     accepted = [Accepted(task, state) for task, state in zip(new, states, strict=True)]
     failpoints.reach("f3")
-    relay.send_soon([_ticket_of(each.task) for each in accepted if each.state is State.QUEUED])
+    relay.send_soon([ticket_of(each.task) for each in accepted if each.state is State.QUEUED])
     failpoints.reach("f4")
     return accepted
 
@@ -141,5 +141,5 @@ def _or(asked: int | None, default: int) -> int:
     return default if asked is None else asked
 
 
-def _ticket_of(task: NewTask) -> Ticket:
+def ticket_of(task: NewTask) -> Ticket:
     return Ticket(task.task_id, 1, task.task_type, task.queue, task.timeout_seconds)

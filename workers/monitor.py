@@ -21,10 +21,11 @@ from types import FrameType
 
 import failpoints
 from ledger import db, dependents, fitness, idempotency, leadership, queries, schema, transitions
+from ledger import schedules as ticking
 from ledger.grants import Role
 from ledger.leadership import Term
 from ledger.tickets import Ticket
-from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, storage
+from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, schedules, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
 from tasks.retention import Purge
@@ -40,6 +41,8 @@ BROKER_REST_SECONDS = 3.0
 SCAN_RESTS = 9
 #: Seconds that one round may take to tell dependents: a long chain of failures must not keep the other rounds waiting.
 TELLING_SECONDS = 0.5
+#: The same for ticks.
+FIRING_SECONDS = 1.0
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Monitor:
     def rounds(self) -> list[Round]:
         return [
             Round("due", 0.2, self._send_due),
+            Round("schedules", 0.2, self._fire_ticks),
             Round("dependents", 0.2, self._tell_dependents),
             Round("expired", 0.5, transitions.expire),
             Round("missed", 0.5, self._send_missed),
@@ -144,6 +148,21 @@ class Monitor:
         if tickets and not self._broker_rests():
             dispatch.dispatch(self.publisher, tickets)
         return len(tickets)
+
+    def _fire_ticks(self) -> int:
+        """Let the ticks that have come become tasks."""
+        looked, tickets = 0, list[Ticket]()
+        until = time.monotonic() + FIRING_SECONDS
+        while time.monotonic() < until and (due := ticking.due()):
+            for each in due:
+                ticket = schedules.fire(each)
+                tickets += [ticket] if ticket else []
+            looked += len(due)
+        if tickets:
+            failpoints.reach("f18")
+        if tickets and not self._broker_rests():
+            dispatch.dispatch(self.publisher, tickets)
+        return looked
 
     def _tell_dependents(self) -> int:
         """Tell of each task that has ended those that wait for it."""

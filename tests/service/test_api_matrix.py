@@ -33,7 +33,7 @@ Call = tuple[str, str, str]
 def calls(app: Flask, task_id: str) -> Iterator[Call]:
     """Each method of each rule, as (endpoint, method, path)."""
     words = {"task_id": task_id, "num": str(ROWS), "name": f"{task_id}-x.gz", "queue": "file"}
-    words |= {"key_id": "00000000", "secret_id": "00000000", "seq": "1"}
+    words |= {"key_id": "00000000", "secret_id": "00000000", "seq": "1", "schedule_id": STRANGER}
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", lambda part: words.get(part[1], "docs.css"), rule.rule)
         for method in sorted((rule.methods or set()) - {"OPTIONS"}):

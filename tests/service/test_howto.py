@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import requests
+from flask.testing import FlaskClient
 from sqlalchemy import insert
 
 from ledger import db, deliveries, transitions
@@ -56,6 +58,13 @@ def test_the_readmes_type_greets_everybody() -> None:
     task_id = life.accept(shown("README.md"), {"names": ["Ada", "Emmy"]})
     life.work(task_id)
     assert life.task(task_id).result == {"greetings": ["Hello, Ada!", "Hello, Emmy!"]}
+
+
+def test_the_schedule_that_the_page_keeps_is_kept(door: FlaskClient) -> None:
+    page = (CHECKOUT / "docs/howto/schedules.md").read_text(encoding="utf-8")
+    [body] = re.findall(r"-d '(\{.*?\})'\n```", page, re.DOTALL)
+    answer = door.post("/api/schedules", json=json.loads(body))
+    assert (answer.status_code, len(answer.get_json()["next_ticks"])) == (201, 5)
 
 
 class TestArchiveRows:

@@ -15,6 +15,7 @@ from ledger.__main__ import main
 from ledger.models import events, marker, tasks
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
+from tests.service.ticks import come, schedule
 
 pytestmark = pytest.mark.usefixtures("_cleared")
 
@@ -221,3 +222,11 @@ def test_a_task_that_should_have_expired_is_told() -> None:
     assert broken() == {"moving": [task_id]}
     transitions.expire()
     assert broken() == {}
+
+
+def test_a_tick_that_nobody_takes_is_found() -> None:
+    come(schedule(), verify.SETTLING_SECONDS - 5)
+    assert broken() == {}
+    waiting = schedule()
+    come(waiting, verify.SETTLING_SECONDS + 5)
+    assert broken() == {"moving": [None]}

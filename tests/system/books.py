@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Row, Select, create_engine, func, select, text
@@ -14,8 +15,10 @@ from ledger.models import (
     dependencies,
     endings,
     events,
+    firings,
     marker,
     queues,
+    schedules,
     task_tags,
     tasks,
     webhook_deliveries,
@@ -104,6 +107,11 @@ class Books:
         statement = select(func.count()).where(tasks.c.state == "queued", tasks.c.dispatched_at.is_(None))
         return int(self._rows(statement)[0][0])
 
+    def ticks(self, schedule_id: str) -> list[datetime]:
+        """The ticks of a schedule that have tasks, one for each of those tasks."""
+        fired = select(firings.c.tick).join(tasks, tasks.c.id == firings.c.task_id).order_by(firings.c.tick)
+        return [row.tick for row in self._rows(fired.where(firings.c.schedule_id == schedule_id))]
+
     def total(self, name: str) -> int:
         """A running total, 0 when nothing was counted yet."""
         found = self._rows(select(counters.c.value).where(counters.c.name == name))
@@ -180,7 +188,10 @@ class Books:
             self._roll_back(branch)
         with self.ledger.connect() as connection:
             told = (webhook_deliveries, webhook_tries, webhooks_gone)
-            for each in (tasks, task_tags, events, counters, dependencies, endings, queues, *told):
+            for each in (
+                *(tasks, task_tags, firings, schedules),
+                *(events, counters, dependencies, endings, queues, *told),
+            ):
                 connection.execute(text(f"TRUNCATE TABLE {each.name}"))
         for engine in self.databases.values():
             with engine.connect() as connection:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Row, text
 
 from cli.stack import Stack
 from tests.system.books import Books
+from tests.system.conftest import Scale
 from tests.system.patience import until
 from tests.system.processes import away
 from tests.system.service import Service
@@ -25,6 +28,38 @@ def test_a_delayed_task_starts_on_time_and_never_before(service: Service, books:
     for row, delay in zip(map(books.task, task_ids), (2, 2, 0.3, 1.25), strict=True):
         waited = (row.started_at - row.created_at).total_seconds()
         assert delay <= waited < delay + LATE_SECONDS, f"a delay of {delay} s became {waited:.3f} s"
+
+
+def test_of_many_delayed_tasks_none_starts_before_its_time(
+    service: Service, books: Books, scale: Scale, chance: random.Random, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longest = scale.of(3, 20)
+    delays = [round(chance.uniform(0, longest), 3) for _ in range(scale.of(300, 10_000))]
+    task_ids = []
+    for some in (delays[begin : begin + 1_000] for begin in range(0, len(delays), 1_000)):
+        bodies = [{"task_type": "data_processing", "parameters": {"data": [1]}, "delay": delay} for delay in some]
+        answer = service.ask("POST", "/api/tasks/batch", json={"tasks": bodies})
+        assert answer.status_code == 202, answer.text
+        task_ids += answer.json()["task_ids"]
+    books.all_succeeded(task_ids, within=scale.of(60, 600))
+
+    begun = {row.id: row.created_at for row in books.tasks(task_ids)}
+    due = {
+        task_id: begun[task_id] + timedelta(seconds=delay) for task_id, delay in zip(task_ids, delays, strict=True)
+    }
+    late = [(event.at - due[event.task_id]).total_seconds() for event in books.events("claimed", task_ids)]
+    early = [seconds for seconds in late if seconds < 0]
+    with capsys.disabled():
+        print(f"\n{len(late):,} delayed tasks, {len(early)} early; {spread(late)}")
+    assert len(late) == len(task_ids)
+    assert early == []
+
+
+def spread(late: list[float]) -> str:
+    """How late they were, in seconds."""
+    ordered = sorted(late)
+    shares = {share: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.9, 0.99, 1)}
+    return "late by " + ", ".join(f"{seconds:.2f} s ({share:.0%})" for share, seconds in shares.items())
 
 
 def test_a_task_with_a_time_starts_at_that_time(service: Service, books: Books) -> None:

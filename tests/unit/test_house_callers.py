@@ -54,8 +54,11 @@ NAMES_NO_TASK = {
     "ledger.queries.ends",
     "ledger.queries.totals",
     "ledger.queries.waiting_by_queue",
+    "ledger.schedules.next_ticks",
     "tasks.results.fetch",  # with the id and the attempt of a row that the caller was shown
     "tasks.results.ping",
+    "tasks.schedules.kept",
+    "tasks.schedules.submission_of",
 }
 BELOW = ("ledger", "tasks")
 
