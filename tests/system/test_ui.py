@@ -15,7 +15,7 @@ from tests.system.service import Service
 
 ROWS = 100_000
 #: Seconds for which the attempt rests in the middle, so that the button is pressed while it is at work.
-RESTS = 0.4
+RESTS = 3
 
 
 def test_the_stop_button_tells_the_verdict_of_a_running_insert(
