@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +62,15 @@ def sluice(real_door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
-def started(*arguments: str, **how: Any) -> subprocess.Popen[str]:
-    """The command as a process of its own; the environment says where the service is."""
+@contextmanager
+def started(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "cli", *arguments]
-    return subprocess.Popen(command, cwd=CHECKOUT, text=True, stderr=subprocess.PIPE, **how)
+    with subprocess.Popen(command, cwd=CHECKOUT, text=True, stderr=subprocess.PIPE, **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_submission_prints_its_id_and_nothing_else(sluice: Command) -> None:

@@ -98,13 +98,19 @@ def test_the_time_to_wait_has_an_end(sluice: Sluice) -> None:
     assert raised.value.task["state"] == "queued"
 
 
-def test_a_service_that_dies_is_waited_for_too(sluice: Sluice, real_door: Door) -> None:
-    task_id = life.accept()
-    waiting = Aside(lambda: sluice.wait(task_id))
-    waiting.join(0.3)
+def test_a_service_that_dies_is_waited_for_too(real_door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id, is_waiting, ask = life.accept(), threading.Event(), Sluice._get_later
+
+    def ask_and_tell(*arguments: Any) -> Any:
+        is_waiting.set()
+        return ask(*arguments)
+
+    monkeypatch.setattr(Sluice, "_get_later", ask_and_tell)
+    impatient = Sluice(real_door.url, MASTER.words, patience=0)
+    waiting = Aside(lambda: impatient.wait(task_id))
+    assert is_waiting.wait(30)
     real_door.kill()
     life.work(task_id)
-    assert waiting.is_alive()
     real_door.open()
     assert waiting.result["state"] == "succeeded"
 
