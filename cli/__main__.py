@@ -18,6 +18,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "Tasks, on the service that SLUICE_URL names or on this machine's": {
         "cli.tasks": ("submit", "get", "wait", "watch", "stop", "list", "explain", "retry"),
         "cli.queues": ("queues", "workers"),
+        "cli.schedules": ("schedules",),
     },
     "The stack on this machine": {
         "cli.local": ("up", "down", "status", "logs", "demo", "env", "keys"),

@@ -292,6 +292,62 @@ class Workers(TypedDict):
     items: list[Worker]
 
 
+Misfire = Literal["skip", "run_once", "run_all"]
+Overlap = Literal["allow", "skip"]
+
+
+class LastFiring(TypedDict):
+    """The last tick that submitted its task. The state is null when the task is not kept any more."""
+
+    tick: str | None
+    at: str | None
+    task_id: str
+    state: State | None
+
+
+class ScheduleRemark(TypedDict):
+    """Why the last tick that submitted no task as usual did not."""
+
+    at: str | None
+    text: str
+
+
+class ScheduleLinks(TypedDict):
+    self: str
+    run: str
+    pause: str
+    resume: str
+    tasks: str
+
+
+class Schedule(TypedDict):
+    """A task that is submitted again and again; no tick is next while it is paused."""
+
+    schedule_id: str
+    owner: str
+    name: str
+    cron: str
+    in_words: str
+    timezone: str
+    task: dict[str, Any]
+    misfire_policy: Misfire
+    overlap_policy: Overlap
+    enabled: bool
+    next_ticks: list[str | None]
+    last: LastFiring | None
+    remark: ScheduleRemark | None
+    created_at: str | None
+    changed_at: str | None
+    links: ScheduleLinks
+
+
+class Schedules(TypedDict):
+    """`next_after` leads to the next page."""
+
+    items: list[Schedule]
+    next_after: str | None
+
+
 class Fault(TypedDict):
     """One thing that is wrong with a request; `pointer` names the field, such as `#/parameters/to`."""
 

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import count
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 from requests.exceptions import InvalidHeader, InvalidJSONError
@@ -68,7 +68,7 @@ class Line:
             try:
                 answer = self.send(method, path, json=json, query=query, headers=headers, seconds=seconds)
                 if is_success(answer) or answer.status_code in accept:
-                    return _json(answer)
+                    return None if answer.status_code == HTTPStatus.NO_CONTENT else _json(answer)
                 raise problem(answer)
             except (errors.Unreachable, errors.Unavailable, errors.TooManyRequests) as trouble:
                 rest = getattr(trouble, "retry_after", None) or pause
@@ -105,6 +105,13 @@ class Line:
             raise errors.Unsendable(f"this cannot be sent: {error}") from error
         except requests.RequestException as error:
             raise unreachable(self.url, error) from error
+
+
+def quoted(word: str) -> str:
+    """A part of a path. An empty one would lead elsewhere: to all tasks, say."""
+    if not word:
+        raise errors.Unsendable("the name or id of what is meant is empty")
+    return quote(word, safe="")
 
 
 def is_success(answer: requests.Response) -> bool:

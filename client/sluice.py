@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from typing_extensions import Unpack
 
@@ -28,7 +27,8 @@ from client.answers import (
     Worker,
 )
 from client.following import ABSENCE_SECONDS, Event, follow
-from client.line import Line
+from client.line import Line, quoted
+from client.schedules import Schedules
 from client.terms import Filter, Submission, Terms
 
 URL, KEY = "SLUICE_URL", "SLUICE_API_KEY"
@@ -58,6 +58,11 @@ class Sluice:
         if not url:
             raise errors.BadAddress(f"{URL} does not say where the service is")
         return cls(url, os.environ.get(KEY), patience=patience)
+
+    @property
+    def schedules(self) -> Schedules:
+        """Tasks that are submitted again and again."""
+        return Schedules(self._line)
 
     @property
     def url(self) -> str:
@@ -179,11 +184,11 @@ class Sluice:
 
     def pause(self, queue: str, *, reason: str | None = None) -> Pauses:
         """Let no task of a queue start, or of all queues of a kind of worker; those that run go on."""
-        said: Pauses = self._line.ask("POST", f"/api/queues/{_quoted(queue)}/pause", json={"reason": reason})
+        said: Pauses = self._line.ask("POST", f"/api/queues/{quoted(queue)}/pause", json={"reason": reason})
         return said
 
     def resume(self, queue: str) -> Pauses:
-        said: Pauses = self._line.ask("POST", f"/api/queues/{_quoted(queue)}/resume")
+        said: Pauses = self._line.ask("POST", f"/api/queues/{quoted(queue)}/resume")
         return said
 
     def workers(self) -> list[Worker]:
@@ -192,11 +197,4 @@ class Sluice:
 
 
 def _path(task_id: str) -> str:
-    return f"/api/tasks/{_quoted(task_id)}"
-
-
-def _quoted(word: str) -> str:
-    """A part of a path. An empty one would lead elsewhere: to all tasks, say."""
-    if not word:
-        raise errors.Unsendable("the name of the task or queue is empty")
-    return quote(word, safe="")
+    return f"/api/tasks/{quoted(task_id)}"

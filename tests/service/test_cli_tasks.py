@@ -153,6 +153,27 @@ def test_queues_and_workers_are_shown(sluice: Command) -> None:
     assert "a test" not in sluice("queues", "resume", "data").out
 
 
+def test_a_schedule_is_added_run_paused_and_removed(sluice: Command) -> None:
+    added = sluice("schedules", "add", "nightly", "30 2 * * *", "bulk_insert", "rows:=7", "--tag", "night")
+    assert (added.code, "nightly" in added.out, "02:30:00 UTC" in added.out) == (Exit.DONE, True, True)
+    task = life.task(sluice("schedules", "run", "nightly").out.strip())
+    assert (task.task_type, task.parameters) == ("bulk_insert", {"rows": 7})
+    assert "paused" in sluice("schedules", "pause", "nightly").out
+    assert "paused" not in sluice("schedules", "resume", "nightly").out
+    [kept] = sluice("schedules", "--json").objects
+    assert (kept["name"], kept["task"]["tags"]) == ("nightly", ["night"])
+    assert sluice("schedules", "remove", kept["schedule_id"]).code == Exit.DONE
+    assert sluice("schedules").out == ""
+
+
+def test_a_schedule_that_is_taken_or_wrong_is_told(sluice: Command) -> None:
+    add = ("schedules", "add", "nightly")
+    assert sluice(*add, "30 2 * * *", "test_quick").code == Exit.DONE
+    assert sluice(*add, "30 2 * * *", "test_quick").code == Exit.TOO_LATE
+    assert sluice("schedules", "add", "other", "30 2 * *", "test_quick").code == Exit.USAGE
+    assert "there are: nightly" in sluice("schedules", "pause", "weekly").err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
