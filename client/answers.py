@@ -47,6 +47,7 @@ Cause = Literal[
     "waits_for_retry",
     "queue_paused",
     "broker_unreachable",
+    "queue_silent",
     "no_worker",
     "workers_cut_off",
     "ticket_not_sent",

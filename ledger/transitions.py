@@ -581,9 +581,9 @@ def _patiently(seconds: float) -> ColumnElement[Any]:
 MOST_DEAD_TICKETS = 3
 
 
-def dead_letter(task_id: str, attempt: int, *, words: str) -> bool:
+def dead_letter(task_id: str, attempt: int, *, words: str, ticket: str) -> bool:
     """Note that the broker gave up on a ticket. The task that waits for it gets another one, or fails when that has
-    happened too often. False when there is no such task."""
+    happened too often. A ticket of which that was noted before changes nothing. False when there is no such task."""
 
     def work(connection: Connection) -> bool:
         row = connection.execute(
@@ -591,13 +591,20 @@ def dead_letter(task_id: str, attempt: int, *, words: str) -> bool:
         ).first()
         if row is None:
             return False
-        moving.note(connection, task_id, "dead_lettered", words)
+        if ticket and ticket in _dead_tickets(connection, task_id):
+            return True
+        moving.note(connection, task_id, "dead_lettered", words, detail={"ticket": ticket})
         moving.count(connection, "dead_lettered", 1)
         if row.state == State.QUEUED and row.attempt == attempt - 1:
             _deliver_otherwise(connection, task_id, row.attempt, words)
         return True
 
     return db.transact(work)
+
+
+def _dead_tickets(connection: Connection, task_id: str) -> set[str]:
+    told = select(events.c.detail).where(events.c.task_id == task_id, events.c.event == "dead_lettered")
+    return {detail["ticket"] for detail in connection.execute(told).scalars() if detail}
 
 
 def _deliver_otherwise(connection: Connection, task_id: str, attempt: int, words: str) -> None:

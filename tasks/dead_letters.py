@@ -2,7 +2,7 @@
 
 A ticket dies when it was delivered `celery_config.DELIVERY_LIMIT` times to workers that died with it, before the task
 was claimed: the ledger bounds whatever comes after that. It is acknowledged after the ledger has been told, so that a
-monitor that dies in between reads it again; the task then has one remark too many, and nothing else.
+monitor that dies in between reads it again; the ledger knows it then, by the ticket's own number.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Letter:
     task_id: str
     attempt: int
     words: str
+    #: Which of its tickets this is.
+    ticket: str
 
 
 def read() -> int:
@@ -60,7 +62,7 @@ def _tell_task(message: Any) -> bool:
     letter = letter_of(message)
     if letter is None:
         return False
-    known = transitions.dead_letter(letter.task_id, letter.attempt, words=letter.words)
+    known = transitions.dead_letter(letter.task_id, letter.attempt, words=letter.words, ticket=letter.ticket)
     log.warning(
         "%s",
         letter.words,
@@ -81,7 +83,7 @@ def letter_of(message: Any) -> Letter | None:
         return None
     if type(attempt) is not int or not 0 < attempt < _MOST_ATTEMPTS:
         return None
-    return Letter(task_id, attempt, _words(attempt, headers))
+    return Letter(task_id, attempt, _words(attempt, headers), _shown(message.properties.get("message_id", "")))
 
 
 def _words(attempt: int, headers: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ flag, and copies the arguments into headers and events, where everybody reads th
 number of the attempt; a test compares it with Celery's own.
 
 When things fail: what is not confirmed is not marked, and what is not marked is sent again by the monitor. A ticket
-that arrives twice loses the claim. So nothing here is retried for long.
+that arrives twice loses the claim. So nothing here is retried for long. A queue that takes nothing while RabbitMQ
+answers is left alone for a while (`tasks.silence`), and keeps nobody waiting whose queue does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from amqp import Message
@@ -24,6 +27,9 @@ import celery_config
 from ledger import transitions
 from ledger.tickets import Terms, Ticket
 from settings import settings
+from tasks.bell import Bell
+from tasks.line import Line
+from tasks.silence import Silence
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +38,8 @@ BATCH = 200
 #: Seconds for the broker to connect, to take a batch, and to confirm it. In an alarm it does none of them.
 CONNECT_SECONDS = 2
 CONFIRM_SECONDS = 5
+#: The same for a queue that did not confirm the last time either, while the others wait for their turn.
+SILENT_SECONDS = 2
 #: Seconds beyond a task's own timeout after which its worker kills the attempt, rollback included.
 HARD_LIMIT_MARGIN_SECONDS = 15
 
@@ -53,10 +61,9 @@ class Publisher:
 
     def __init__(self) -> None:
         self._connection: Connection | None = None
-        self._channel: Any = None
-        self._unconfirmed: set[int] = set()
-        self._refused: set[int] = set()
-        self._returned: set[str] = set()
+        self._bell: Bell | None = None
+        self._lines: dict[str, Line] = {}
+        self.silence = Silence()
 
     def send(self, tickets: Sequence[Ticket]) -> list[Ticket]:
         """Publish tickets and wait for their confirms. Answers with those that a queue has taken.
@@ -76,7 +83,7 @@ class Publisher:
         if self._connection is not None:
             # collect, not close: a polite goodbye hangs on a broker that does not answer.
             self._connection.collect(socket_timeout=1)
-            self._connection = None
+            self._connection, self._bell, self._lines = None, None, {}
 
     def _send(self, tickets: Sequence[Ticket]) -> list[Ticket]:
         try:
@@ -95,80 +102,63 @@ class Publisher:
             transport_options={"read_timeout": CONFIRM_SECONDS, "write_timeout": CONFIRM_SECONDS},
         )
         reach(self._connection)
-        self._channel = self._declared(self._connection)
-        self._channel.confirm_select()
-        self._channel.events["basic_ack"].add(self._on_ack)
-        self._channel.events["basic_nack"].add(self._on_nack)
-        self._channel.events["basic_return"].add(self._on_return)
-        self._last = 0
+        self._declare(self._connection)
+        self._bell, self._lines = Bell(self._connection), {}
 
-    def _declared(self, connection: Connection) -> Any:
-        """A channel, with every queue declared. Who may not declare them sends to those that the workers made: RabbitMQ
-        closes the channel of who tries."""
+    def _declare(self, connection: Connection) -> None:
+        """Every queue. Who may not declare them sends to those that the workers made: RabbitMQ closes the channel of
+        who tries."""
         channel = connection.channel()
-        try:
+        with suppress(AccessRefused):
             for queue in celery_config.all_queues():
                 queue(channel).declare()
             celery_config.DOORBELL(channel).declare()
-        except AccessRefused:
-            return connection.channel()
-        return channel
 
     def _publish(self, tickets: Sequence[Ticket]) -> list[Ticket]:
-        self._unconfirmed, self._refused, self._returned = set(), set(), set()
-        numbers: dict[int, Ticket] = {}
+        assert self._bell is not None
+        if not tickets:
+            return []
+        self._bell.knock()
+        lines = [self._line(queue) for queue in dict.fromkeys(ticket.queue for ticket in tickets)]
         for ticket in tickets:
-            self._last += 1
-            numbers[self._last] = ticket
-            self._unconfirmed.add(self._last)
-            self._channel.basic_publish(
-                message_of(ticket),
-                exchange=celery_config.TICKETS.name,
-                routing_key=ticket.queue,
-                mandatory=True,
-                timeout=CONFIRM_SECONDS,
-            )
-        while self._unconfirmed:
-            self._drain()
-        self._ring({ticket.queue for ticket in tickets})
-        if self._returned:
-            # A queue was deleted; declare them all again for the next time.
+            self._lines[ticket.queue].send(message_of(ticket), ticket, timeout=CONFIRM_SECONDS)
+        self._wait(lines)
+        taken = [ticket for line in lines for ticket in line.taken]
+        if not taken and not self._bell.is_answered:
+            raise TimeoutError(f"no confirm within {CONFIRM_SECONDS} s")
+        for worker in {celery_config.worker_of(ticket.queue) for ticket in taken}:
+            self._bell.ring(worker)
+        self._judge(lines)
+        return taken
+
+    def _line(self, queue: str) -> Line:
+        if queue not in self._lines:
+            self._lines[queue] = Line(self._connection, queue)
+        line = self._lines[queue]
+        line.begin()
+        return line
+
+    def _wait(self, lines: Sequence[Line]) -> None:
+        """Until no ticket waits for its confirm any more, or none has come for long."""
+        while waiting := [line for line in lines if line.waits]:
+            known = all(line.queue in self.silence for line in waiting)
+            assert self._connection is not None
+            try:
+                self._connection.drain_events(timeout=SILENT_SECONDS if known else CONFIRM_SECONDS)
+            except TimeoutError:
+                return
+
+    def _judge(self, lines: Sequence[Line]) -> None:
+        """Remember the queues that took nothing. Those that were deleted are declared again the next time."""
+        for line in lines:
+            if line.taken and not line.waits:
+                self.silence.ends(line.queue)
+            elif not line.is_gone:
+                seconds = self.silence.begins(line.queue)
+                words = "queue %s takes no tickets, leaving it alone for %.0f s"
+                log.warning(words, line.queue, seconds, extra={"action": "queue_silent", "queue": line.queue})
+        if any(line.waits or line.is_gone for line in lines):
             self.close()
-        return [
-            ticket
-            for number, ticket in numbers.items()
-            if number not in self._refused and ticket.task_id not in self._returned
-        ]
-
-    def _ring(self, queues: set[str]) -> None:
-        """Let idle workers look at once. A bell that nobody hears is no loss: they look by themselves soon enough."""
-        for worker in {celery_config.worker_of(queue) for queue in queues}:
-            self._last += 1  # confirms count it too
-            self._channel.basic_publish(
-                Message("", delivery_mode=1), exchange=celery_config.DOORBELL.name, routing_key=worker
-            )
-
-    def _drain(self) -> None:
-        assert self._connection is not None
-        try:
-            self._connection.drain_events(timeout=CONFIRM_SECONDS)
-        except TimeoutError as error:
-            raise TimeoutError(f"no confirm within {CONFIRM_SECONDS} s") from error
-
-    def _on_ack(self, number: int, multiple: bool) -> None:
-        self._unconfirmed -= self._meant(number, multiple)
-
-    def _on_nack(self, number: int, multiple: bool) -> None:
-        meant = self._meant(number, multiple)
-        self._refused |= meant
-        self._unconfirmed -= meant
-
-    def _meant(self, number: int, multiple: bool) -> set[int]:
-        return {each for each in self._unconfirmed if each <= number} if multiple else {number}
-
-    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        log.warning("queue %s is gone, it will be declared again", routing_key, extra={"action": "queue_gone"})
-        self._returned.add(message.headers["id"])
 
 
 def message_of(ticket: Ticket) -> Message:
@@ -179,6 +169,8 @@ def message_of(ticket: Ticket) -> Message:
         content_encoding="utf-8",
         delivery_mode=2,
         correlation_id=ticket.task_id,
+        # Another one each time: whoever meets a ticket twice can tell (`tasks.dead_letters`).
+        message_id=str(uuid.uuid4()),
         application_headers={
             "lang": "py",
             "task": ticket.task_type,
@@ -213,8 +205,9 @@ _ORIGIN = f"sluice@{socket.gethostname()}"
 
 
 def dispatch(publisher: Publisher, tickets: Iterable[Ticket]) -> int:
-    """Send tickets in batches and mark those that arrived; answers how many did."""
-    waiting, sent = list(tickets), 0
+    """Send tickets in batches and mark those that arrived; answers how many did. What belongs to a queue that rests is
+    left for later."""
+    waiting, sent = [ticket for ticket in tickets if not publisher.silence.rests(ticket.queue)], 0
     for start in range(0, len(waiting), BATCH):
         arrived = publisher.send(waiting[start : start + BATCH])
         if arrived:

@@ -61,6 +61,8 @@ class Broker:
     #: Tickets in the queue that nobody has taken.
     ready: int | None = None
     fault: str = ""
+    #: What is wrong with the queue alone.
+    queue_fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ def _queue(found: Evidence) -> dict[str, Any]:
             "answers": UNKNOWN if broker is None else broker.answers,
             "tickets_ready": UNKNOWN if broker is None or broker.ready is None else broker.ready,
             **({"fault": broker.fault} if broker is not None and broker.fault else {}),
+            **({"queue_fault": broker.queue_fault} if broker is not None and broker.queue_fault else {}),
         },
         "paused": None if found.pause is None else {"since": f"{found.pause.since}Z", "reason": found.pause.reason},
         "tasks_ahead": None if line is None else line.ahead,

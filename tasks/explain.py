@@ -39,6 +39,7 @@ class Cause(StrEnum):
     # It may start and does not.
     QUEUE_PAUSED = "queue_paused"
     BROKER_UNREACHABLE = "broker_unreachable"
+    QUEUE_SILENT = "queue_silent"
     NO_WORKER = "no_worker"
     WORKERS_CUT_OFF = "workers_cut_off"
     TICKET_NOT_SENT = "ticket_not_sent"
@@ -204,6 +205,14 @@ def _broker(found: Evidence) -> Iterator[Reason]:
             Cause.BROKER_UNREACHABLE,
             f"RabbitMQ does not answer, so that no ticket reaches a worker ({found.broker.fault}).",
             "It goes on once RabbitMQ is back; tickets that it lost are sent again.",
+        )
+    elif found.broker is not None and found.broker.queue_fault:
+        yield Reason(
+            Cause.QUEUE_SILENT,
+            f"RabbitMQ answers, but its queue {found.task.queue} takes and gives no tickets: "
+            f"{found.broker.queue_fault}.",
+            "One that RabbitMQ could not bring back is declared anew within a minute, and its tickets are sent again; "
+            "one that waits for other nodes goes on when they are back.",
         )
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from amqp.exceptions import AMQPError, NotFound
+from amqp.exceptions import AccessRefused, AMQPError, NotFound
 from kombu import Connection
 from sqlalchemy import Row, Select, func, literal_column, select
 
@@ -32,6 +32,7 @@ from ledger.pauses import Pause
 from ledger.presence import Worker
 from ledger.states import State
 from settings import settings
+from tasks.broker import has_no_process
 from tasks.evidence import Broker, Evidence, Facts
 
 T = TypeVar("T")
@@ -292,6 +293,11 @@ _SILENT_BROKER: dict[str, Broker] = {}
 
 def ask_broker(queues: Iterable[str]) -> dict[str, Broker]:
     """How many tickets each of these queues holds."""
+    found = _depths(queues)
+    return {name: _looked_into(name, each) if each.ready == 0 else each for name, each in found.items()}
+
+
+def _depths(queues: Iterable[str]) -> dict[str, Broker]:
     try:
         connection = _connected()
     except (AMQPError, OSError) as error:
@@ -300,6 +306,26 @@ def ask_broker(queues: Iterable[str]) -> dict[str, Broker]:
         return {name: _asked(lambda name=name: _ready(connection, name)) for name in queues}  # type: ignore[misc]
     finally:
         connection.collect()
+
+
+def _looked_into(name: str, seen: Broker) -> Broker:
+    """An empty queue may be a dead one; the question costs it a connection of its own."""
+    try:
+        connection = _connected()
+    except (AMQPError, OSError) as error:
+        return Broker(answers=False, fault=type(error).__name__)
+    try:
+        return replace(seen, queue_fault=_DEAD if has_no_process(connection.channel(), name) else "")
+    except (NotFound, AccessRefused):
+        # There is none, or this process may not look into it: the monitor may.
+        return seen
+    except (AMQPError, OSError) as error:
+        return replace(seen, queue_fault=f"it gives no answer, {type(error).__name__}")
+    finally:
+        connection.collect()
+
+
+_DEAD = "no process of it runs"
 
 
 def _connected() -> Any:

@@ -28,6 +28,7 @@ from ledger.tickets import Ticket
 from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, schedules, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
+from tasks.mending import Mending
 from tasks.retention import Purge
 from workers.leading import TRY_SECONDS, Lead
 
@@ -59,6 +60,7 @@ class Round:
 class Monitor:
     publisher: Publisher = field(default_factory=Publisher)
     scan: Scan = field(default_factory=Scan)
+    mending: Mending = field(default_factory=Mending)
     purge: Purge = field(default_factory=Purge)
     lead: Lead = field(default_factory=Lead)
     over: threading.Event = field(default_factory=threading.Event)
@@ -78,6 +80,7 @@ class Monitor:
             Round("stops", 0.5, resolve.finish_stops),
             Round("in_doubt", 1.0, resolve.settle_branches),
             Round("decided", 1.0, resolve.finish_decided),
+            Round("mending", 2.0, self._mend_queues),
             Round("lost", 2.0, self._resend_lost),
             Round("dead_letters", 2.0, self._read_dead_letters),
             Round("retention", 1.0, self.purge.go_on),
@@ -110,7 +113,7 @@ class Monitor:
 
     def _go_round(self) -> None:
         """Go round and round for as long as this monitor leads."""
-        rounds, self.scan = self.rounds(), Scan()
+        rounds, self.scan, self.mending = self.rounds(), Scan(), Mending()
         while not self.over.is_set():
             for each in rounds:
                 if time.monotonic() < each.next_at:
@@ -179,6 +182,14 @@ class Monitor:
         if self._broker_rests():
             return 0
         return dispatch.dispatch(self.publisher, queries.undispatched(MISSED_AFTER_SECONDS))
+
+    def _mend_queues(self) -> int:
+        if self._broker_rests():
+            return 0
+        mended = self.mending.mend(tuple(self.publisher.silence))
+        for queue in mended:
+            self.publisher.silence.ends(queue)
+        return len(mended)
 
     def _resend_lost(self) -> int:
         began = time.monotonic()

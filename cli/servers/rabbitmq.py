@@ -45,13 +45,18 @@ _OURS = rf"{_TICKETS}|{_DEAD}|sluice\.(tickets|dead|doorbell)"
 _SEND = r"sluice\.(tickets|doorbell)"
 
 #: What each user may configure, write to and read from, in RabbitMQ's sense: to bind a queue is to write to it and to
-#: read from its exchange. Only workers make the queues, again after a broker has lost them; whoever sends needs no more
-#: than the exchanges, and nobody but the set-up publishes past them. Celery's own names are those of its remote control
-#: and of its events; Flower may ask by the first, and the workers answer.
+#: read from its exchange. Workers make the queues, again after a broker has lost them, and the monitor those that it
+#: could not bring back. The API only sends, for which the exchanges will do, and nobody but the set-up publishes
+#: past them. Celery's own names are those of its remote control and of its events; Flower may ask by the first, and the
+#: workers answer.
 PERMISSIONS = {
     USER: (".*", ".*", ".*"),
     roles.API.broker: ("", _SEND, ""),
-    roles.MONITOR.broker: ("", _SEND, _DEAD),
+    roles.MONITOR.broker: (
+        _OURS,
+        rf"{_SEND}|{_TICKETS}|{_DEAD}|sluice\.dead",
+        rf"{_TICKETS}|{_DEAD}|sluice\.(tickets|dead)",
+    ),
     roles.WORKER.broker: (
         rf"{_OURS}|amq\.gen-.*|.+@.+\.celery\.pidbox|(reply\.)?celery\.pidbox|celeryev",
         rf"{_TICKETS}|{_DEAD}|sluice\.dead|amq\.gen-.*|.+@.+\.celery\.pidbox|reply\.celery\.pidbox|celeryev",

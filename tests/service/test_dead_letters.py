@@ -15,7 +15,7 @@ import celery_config
 from ledger import db, queries, transitions
 from ledger.states import State
 from tasks import dead_letters, dispatch
-from tasks.dispatch import Publisher
+from tasks.dispatch import BrokerUnavailable, Publisher
 from tests import broker, life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
 
@@ -85,12 +85,31 @@ def test_a_task_whose_tickets_die_again_and_again_fails_with_the_reason(publishe
     assert queries.undispatched(-1) == []
 
 
+def test_a_letter_that_is_read_again_counts_once(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = life.accept()
+    send(publisher)
+    die()
+    with monkeypatch.context() as dying:
+        dying.setattr("amqp.Channel.basic_ack", dies)
+        with pytest.raises(BrokerUnavailable):
+            dead_letters.read()
+    send(publisher)
+    eventually(lambda: broker.depth(DEAD))
+    assert dead_letters.read() == 1
+    assert life.names_of_events(task_id).count("dead_lettered") == queries.totals()["dead_lettered"] == 1
+    assert life.task(task_id).dispatched_at is not None, "the ticket that was sent for it is kept"
+
+
+def dies(*arguments: object, **named: object) -> None:
+    raise BrokerUnavailable("the monitor is killed here")
+
+
 @pytest.mark.parametrize("state", sorted(set(State) - {State.QUEUED}))
 def test_a_dead_ticket_moves_nobody_who_does_not_wait_for_it(state: State) -> None:
     task_id = life.accept()
     life.put(task_id, state=state)
-    for _ in range(4):
-        assert transitions.dead_letter(task_id, 1, words="words")
+    for number in range(4):
+        assert transitions.dead_letter(task_id, 1, words="words", ticket=str(number))
     assert life.state(task_id) == state
 
 

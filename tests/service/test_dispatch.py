@@ -95,8 +95,8 @@ def test_a_frozen_broker_is_not_waited_for_long(
     publisher: Publisher, servers: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tickets = accept(2)
+    assert dispatch.dispatch(publisher, tickets[:1]) == 1
     monkeypatch.setattr(dispatch, "CONFIRM_SECONDS", 1)
-    dispatch.dispatch(publisher, tickets[:1])
     servers.kill("rabbitmq", signal.SIGSTOP)
     try:
         began = time.monotonic()

@@ -155,14 +155,12 @@ ON_THE_BROKER: dict[str, Callable[[Any], Any]] = {
     "command a worker": lambda it: publish(it, "celery.pidbox", ""),
     "count a queue": lambda it: it.queue_declare("data.low", passive=True),
 }
+MAKING = ("take a ticket", "empty a queue", "declare a queue of ours", "delete a queue")
 MAY = {
     roles.API: {"send a ticket", "ring", "count a queue"},
-    roles.MONITOR: {"send a ticket", "ring", "read the dead", "count a queue"},
     # Who may make a queue may delete it; what was in it the ledger has.
-    roles.WORKER: {
-        *("take a ticket", "empty a queue", "declare a queue of ours", "delete a queue", "send to the dead"),
-        "count a queue",
-    },
+    roles.MONITOR: {"send a ticket", "ring", "read the dead", "count a queue", *MAKING, "send to the dead"},
+    roles.WORKER: {*MAKING, "send to the dead", "count a queue"},
     roles.FLOWER: {"command a worker", "count a queue"},
 }
 

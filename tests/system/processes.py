@@ -32,6 +32,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def at_work(pids: list[int]) -> int:
+    """The first of these that does something and does not just wait."""
+
+    def turns(pid: int) -> int:
+        """How often it has waited for something and gone on."""
+        return int(Path(f"/proc/{pid}/status").read_text().split("voluntary_ctxt_switches:")[1].split()[0])
+
+    before = {pid: turns(pid) for pid in pids}
+    return until(lambda: next((pid for pid in pids if turns(pid) > before[pid] + 5), 0), "a process at work")
+
+
 def environment(pid: int) -> dict[str, str]:
     """The variables with which a process was started."""
     pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")

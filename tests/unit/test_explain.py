@@ -87,6 +87,7 @@ CASES: list[tuple[Evidence, Cause, str]] = [
     (queued(pause=Pause(NOON, None)), Cause.QUEUE_PAUSED, "has been paused since 2026-01-01 12:00:00 UTC."),
     (queued(pause=Pause(NOON, "the archive is full.")), Cause.QUEUE_PAUSED, "12:00:00 UTC: the archive is full."),
     (queued(broker=Broker(False, fault="ConnectionRefusedError")), Cause.BROKER_UNREACHABLE, "ConnectionRefusedError"),
+    (queued(broker=Broker(True, 0, queue_fault="no process")), Cause.QUEUE_SILENT, "data.normal takes and gives no"),
     (queued(workers=()), Cause.NO_WORKER, "No worker takes tickets from data.normal: none has been heard of for a day"),
     (queued(workers=(worker(silent=12),)), Cause.NO_WORKER, "data@one was last heard of 12 s ago"),
     (queued(workers=(worker(leaving=True),)), Cause.NO_WORKER, "data@one is leaving"),

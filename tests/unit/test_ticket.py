@@ -53,6 +53,7 @@ def test_the_properties_let_a_worker_read_it(celerys: Any) -> None:
     assert properties["correlation_id"] == celerys.properties["correlation_id"] == TASK_ID
     assert (properties["content_type"], properties["content_encoding"]) == ("application/json", "utf-8")
     assert properties["delivery_mode"] == 2
+    assert properties["message_id"] != ours().properties["message_id"], "each ticket is one of its own"
 
 
 def test_a_ticket_carries_no_parameters() -> None:
