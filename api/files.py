@@ -40,7 +40,9 @@ def upload() -> Response:
     limit = settings().upload_bytes
     # Room for the form around the file; the file itself is counted while it is written.
     request.max_content_length = limit + 65_536
-    sent = request.files.get("file")
+    # A body of some size is put into a temporary file first, wherever the system keeps those.
+    with storage.taking_room("for a temporary copy of the upload"):
+        sent = request.files.get("file")
     if sent is None or not sent.filename:
         raise BadRequest("#/file", "send multipart/form-data with a field 'file', as curl -F file=@people.csv does")
     try:

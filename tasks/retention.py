@@ -1,7 +1,8 @@
 """Purges what has been over for longer than the operator wants to keep it, a small batch at a time.
 
 A task stays, however old, while a branch of it is prepared anywhere, and while one of its databases is not among the
-configured ones: nobody could say then that nothing of it is left there. When any database is away, nothing is purged.
+configured ones: nobody could say then that nothing of it is left there. When any database is away, or the storage
+folder, nothing is purged. The files that a task made go with it; what people uploaded stays.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ledger import db, leadership, retention, xa
 from ledger.retention import Over
 from ledger.states import FINAL, State
 from settings import settings
+from tasks import storage
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Purge:
         old = [task for task in found if task.is_old]
         try:
             purged = _purge(old, state, days) if old else 0
-        except xa.OUT_OF_REACH as error:
+        except (*xa.OUT_OF_REACH, OSError) as error:
             log.warning("purges nothing for now: %s", error, extra={"action": "purge_postponed"})
             each.rests_until = time.monotonic() + PASS_SECONDS
             return 0
@@ -75,4 +77,5 @@ def _purge(old: list[Over], state: State, days: float) -> int:
     for name in databases:
         leadership.check()
         retention.forget_markers(doomed, name)
+    storage.forget_outputs({task.task_id for task in doomed})
     return retention.purge(doomed, state, days=days)

@@ -25,7 +25,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, BinaryIO, Protocol
 
@@ -40,6 +40,9 @@ CHUNK_BYTES = 1 << 18
 #: system's 255.
 NAME_LENGTH = 128
 _OUTPUT_NAME_LENGTH = NAME_LENGTH + 64
+
+#: Characters of a task's id, with which the name of an output begins.
+_ID_LENGTH = 36
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: Names that mean a device to Windows, whatever ending they have: a download would break there.
@@ -62,7 +65,7 @@ class TooLarge(PermanentError):
 
 
 class NoRoom(Exception):
-    """The disk of the storage folder is full, or the quota on it is used up."""
+    """A disk that files are written to is full, or the quota on it is used up."""
 
 
 def check_name(name: str, *, length: int = NAME_LENGTH) -> str:
@@ -138,6 +141,13 @@ def save_upload(name: str, stream: Readable, max_bytes: int) -> dict[str, Any]:
     return file.description
 
 
+def forget_outputs(task_ids: Collection[str]) -> int:
+    """Remove what these tasks made; returns how many files that were."""
+    with _opened_folder(_OUT) as descriptor:
+        theirs = [name for name in os.listdir(descriptor) if name[:_ID_LENGTH] in task_ids]
+        return sum(_remove(name, descriptor) for name in theirs)
+
+
 def sweep(*, older_than_seconds: float = 86_400) -> int:
     """Remove temporary files that nobody wrote to for so long; returns how many there were."""
     return sum(_sweep(folder, time.time() - older_than_seconds) for folder in (_IN, _OUT))
@@ -152,13 +162,14 @@ class _PendingFile:
     def __init__(self, folder: str, name: str, *, temporary: str) -> None:
         self.name = name
         self.size = 0
+        self._what = f"in the storage folder for {name}"
         self._folder = folder
         self._temporary = temporary
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None
 
     def write(self, data: bytes) -> None:
-        with _taking_room(self.name):
+        with taking_room(self._what):
             self._opened().write(data)
         self._hash.update(data)
         self.size += len(data)
@@ -169,12 +180,12 @@ class _PendingFile:
         return {"filename": self.name, "size": self.size, "sha256": self._hash.hexdigest()}
 
     def prepare(self) -> None:
-        with _taking_room(self.name), self._opened() as file:
+        with taking_room(self._what), self._opened() as file:
             file.flush()
             os.fsync(file.fileno())
 
     def commit(self) -> None:
-        with _taking_room(self.name), _opened_folder(self._folder) as descriptor:
+        with taking_room(self._what), _opened_folder(self._folder) as descriptor:
             os.rename(self._temporary, self.name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
             os.fsync(descriptor)
 
@@ -212,14 +223,14 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
-def _taking_room(name: str) -> Iterator[None]:
+def taking_room(what: str) -> Iterator[None]:
     """What is written in here may not fit."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        raise NoRoom(f"no room left in the storage folder for {name}: {error.strerror}") from error
+        raise NoRoom(f"no room left {what}: {error.strerror}") from error
 
 
 @contextmanager

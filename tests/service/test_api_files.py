@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+
+from tests.system import disk
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +104,23 @@ def test_an_upload_without_a_file_is_told_how(send: dict[str, Any], door: FlaskC
     assert answer.status_code == 422
     assert "multipart/form-data" in answer.get_json()["detail"]
     assert files(storage) == []
+
+
+def test_an_upload_for_whose_temporary_copy_there_is_no_room_is_refused(
+    door: FlaskClient,
+    storage: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    configured: Callable[..., None],
+) -> None:
+    small = 600_000
+    configured(SLUICE_UPLOAD_BYTES=10 * small)
+    with disk.small(tmp_path / "temporary", small):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'
+        body = head + bytes(2 * small) + b"\r\n--x--\r\n"
+        refused = door.post("/api/files", data=body, content_type="multipart/form-data; boundary=x")
+        assert upload(door, "small.txt").status_code == 201
+    assert (refused.status_code, refused.mimetype) == (507, "application/problem+json")
+    assert "for a temporary copy of the upload" in refused.get_json()["detail"]
+    assert files(storage) == ["small.txt"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -205,3 +206,15 @@ def test_who_leads_no_more_purges_nothing() -> None:
     with leadership.acting(Term(0, "nobody")), pytest.raises(Deposed):
         purge()
     assert (queries.task(task_id) is not None, markers(task_id), broken()) == (True, 1, [])
+
+
+def test_what_a_forgotten_task_made_goes_with_it(configured: Callable[..., None], tmp_path: Path) -> None:
+    configured(SLUICE_STORAGE_DIR=tmp_path, SLUICE_KEEP_DAYS="30", SLUICE_KEEP_FAILED_DAYS="90")
+    young, old = over(10), over(40)
+    made = {task_id: tmp_path / "out" / f"{task_id}-people.csv.gz" for task_id in (young, old)}
+    uploaded = tmp_path / "in" / "people.csv"
+    for path in (*made.values(), uploaded):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"made")
+    assert purge() == 1
+    assert (made[young].exists(), made[old].exists(), uploaded.exists()) == (True, False, True)
