@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api import answers, auth
 from api.described import describe
-from ledger import db, fitness, queries, schema, xa
+from ledger import db, fitness, leadership, queries, schema, xa
 from ledger.callers import EVERYBODY
 from ledger.grants import Role
 from settings import settings
@@ -141,12 +141,25 @@ def _redis() -> str | None:
     return None if results.ping() else "does not answer; results come from the ledger"
 
 
+def _monitor() -> str | None:
+    """Whether somebody sees to what is due, lost or in doubt. A lease that has just run out is not told at once: the
+    next monitor takes over within moments."""
+    leader = leadership.leader()
+    if leader is not None and leader.seconds_left > -_SUCCESSION_SECONDS:
+        return None
+    return "none leads: delays, retries and lost tickets wait; start one: python -m workers.monitor"
+
+
+#: Seconds that a monitor has to take over.
+_SUCCESSION_SECONDS = 5.0
+
 #: What is looked at, and without which of it no task can be accepted.
 _PROBES: dict[str, Callable[[], str | None]] = {
     "ledger": _ledger,
     "databases": _databases,
     "broker": _broker,
     "redis": _redis,
+    "monitor": _monitor,
 }
 _NEEDED = frozenset({"ledger"})
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import update
 
 import api.health
-from ledger import transitions
+from ledger import db, leadership, transitions
+from ledger.models import leadership as leadership_row
 from tasks import results
 from tests import broker, life, task_types  # noqa: F401  registers the types
 from tests.doors import door_for
@@ -24,7 +26,15 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.health, "_fit", set())
 
 
-def test_a_whole_service_is_ready(door: FlaskClient) -> None:
+@pytest.fixture
+def led() -> Iterator[None]:
+    term = leadership.claim("monitor@test")
+    assert term is not None
+    yield
+    leadership.release(term)
+
+
+def test_a_whole_service_is_ready(door: FlaskClient, led: None) -> None:
     answer = door.get("/readyz")
     body = answer.get_json()
     assert (answer.status_code, body["status"]) == (200, "pass")
@@ -33,7 +43,19 @@ def test_a_whole_service_is_ready(door: FlaskClient) -> None:
         "databases": "pass",
         "broker": "pass",
         "redis": "pass",
+        "monitor": "pass",
     }
+
+
+def test_a_service_that_nobody_sees_to_is_ready_with_a_warning(door: FlaskClient, led: None) -> None:
+    with db.transaction() as connection:
+        connection.execute(update(leadership_row).values(lease_until=db.earlier(1)))
+    assert door.get("/readyz").get_json()["checks"]["monitor"]["status"] == "pass", "somebody takes over in a moment"
+    with db.transaction() as connection:
+        connection.execute(update(leadership_row).values(lease_until=db.earlier(10)))
+    answer = door.get("/readyz")
+    assert (answer.status_code, answer.get_json()["status"]) == (200, "warn")
+    assert "python -m workers.monitor" in answer.get_json()["checks"]["monitor"]["detail"]
 
 
 @pytest.mark.parametrize(
