@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests import life
 from tests.conftest import eventually
 from tests.service.hands import GRACE_SECONDS, Hands, at_work, ticket
 from tests.system.processes import away, children, frozen
+from workers.presence import REST_SECONDS, Beats
 
 hands = pytest.fixture(at_work)
 
@@ -167,3 +169,32 @@ def connects_to(pid: int, port: int | None) -> bool:
     sockets = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return any(f"socket:[{line[9]}]" in sockets and int(line[2].partition(":")[2], 16) == port for line in lines)
+
+
+def test_a_ledger_that_did_not_answer_is_left_alone_for_a_while(
+    configured: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, url = [1000.0], os.environ["LEDGER_DATABASE_URL"]
+    monkeypatch.setattr("workers.presence.time.monotonic", lambda: now[0])
+    configured(LEDGER_DATABASE_URL=NOWHERE)
+    beats = Beats(idle_worker())
+    for _ in range(5):
+        beats.beat()
+        beats.beat_now()
+        now[0] += 0.9 * REST_SECONDS / 5
+    assert caplog.text.count("cannot tell the ledger") == 1
+    now[0] += REST_SECONDS
+    beats.beat()
+    assert caplog.text.count("cannot tell the ledger") == 2
+    configured(LEDGER_DATABASE_URL=url)
+    now[0] += REST_SECONDS
+    beats.beat()
+    assert [each.said.name for each in presence.known()] == [life.WORKER]
+
+
+def idle_worker() -> Any:
+    """As much of one as a beat asks for."""
+    amqp = SimpleNamespace(queues=SimpleNamespace(consume_from={}))
+    return SimpleNamespace(
+        hostname=life.WORKER, kind="data", concurrency=2, pool=None, consumer=None, app=SimpleNamespace(amqp=amqp)
+    )
