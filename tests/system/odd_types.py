@@ -37,6 +37,8 @@ def linger(attempt: Attempt, parameters: Linger) -> dict[str, Any]:
 
 for _worker in WORKERS:
     task_type(f"linger_{_worker}", worker=_worker, parameters=Linger)(linger)
+#: One whose next attempt comes without a wait that would hide how long its loss took to be noticed.
+task_type("linger_again", worker="data", parameters=Linger, policy=SOON)(linger)
 
 
 class SlowInsert(Parameters):
