@@ -102,6 +102,11 @@ class Books:
         statement = select(func.count()).where(tasks.c.id.in_(task_ids), tasks.c.dispatched_at.is_not(None))
         return int(self._rows(statement)[0][0])
 
+    def sent(self, task_ids: Collection[str]) -> int:
+        """How many of their tickets the broker has confirmed so far, those that were sent again too."""
+        statement = select(func.sum(tasks.c.dispatches)).where(tasks.c.id.in_(task_ids))
+        return int(self._rows(statement)[0][0])
+
     def without_ticket(self) -> int:
         """How many queued tasks the broker has yet to hear of."""
         statement = select(func.count()).where(tasks.c.state == "queued", tasks.c.dispatched_at.is_(None))
