@@ -6,7 +6,7 @@ SLUICE := .venv/bin/python -m cli
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs demo env test test-mysql proof postman mysql lint clean pins bootstrap bootstrap-dev
+.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql lint clean pins bootstrap bootstrap-dev
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ up: bootstrap ## install what is missing, start everything, run the main job onc
 
 down: .venv/bin/python ## stop everything
 	@$(SLUICE) down
+
+restart: .venv/bin/python ## start the service anew, process by process, while it goes on serving
+	@$(SLUICE) restart
 
 status: .venv/bin/python ## show every process, its pid and its address
 	@$(SLUICE) status

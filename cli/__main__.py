@@ -21,7 +21,7 @@ SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
         "cli.schedules": ("schedules",),
     },
     "The stack on this machine": {
-        "cli.local": ("up", "down", "status", "logs", "demo", "env", "keys"),
+        "cli.local": ("up", "down", "restart", "status", "logs", "demo", "env", "keys"),
     },
 }
 MODULES = {

@@ -57,8 +57,7 @@ def programs(
     api = python(
         API,
         roles.API,
-        *(_venv("gunicorn"), "--config", "file:api/gunicorn_config.py"),
-        *("--bind", f"127.0.0.1:{site.ports[API]}", "api:create_app()"),
+        *(*_GUNICORN, "--bind", f"127.0.0.1:{site.ports[API]}", _DOOR),
         stop_seconds=35,
         ports=(API,),
     )
@@ -125,12 +124,21 @@ def migration(environment: Mapping[str, str]) -> Program:
     return Program("migrate", ledger_command("migrate"), environment)
 
 
+def check(environment: Mapping[str, str]) -> Program:
+    """Ends well when the API can be loaded."""
+    return Program("check", (*_GUNICORN, "--check-config", _DOOR), environment)
+
+
 def ledger_command(*arguments: str) -> tuple[str, ...]:
     return (_venv("python"), "-m", "ledger", *arguments)
 
 
 def _venv(command: str) -> str:
     return str(VENV / "bin" / command)
+
+
+_GUNICORN = (_venv("gunicorn"), "--config", "file:api/gunicorn_config.py")
+_DOOR = "api:create_app()"
 
 
 def code_version() -> str:

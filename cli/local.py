@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cli import credentials, demo, dotenv, environment
+from cli import credentials, demo, dotenv, environment, rolling
 from cli.layout import CHECKOUT, DEFAULT_STATE, Layout, short
 from cli.output import Output, duration
 from cli.roles import USER, WATCH
@@ -71,6 +71,14 @@ def down(state: Path | None, wipe: bool, yes: bool) -> None:
     else:
         stack.down()
     output.line(f"Sluice in {folder} is down{' and removed' if wipe else ''}.")
+
+
+@click.command()
+@on_stack
+def restart(state: Path | None) -> None:
+    """Start the service anew, process by process, while it goes on serving; the servers stay as they are."""
+    output = Output.terminal()
+    rolling.roll(open_stack(state, output), output)
 
 
 @click.command()
@@ -212,4 +220,4 @@ def show_addresses(stack: Stack, output: Output) -> None:
     output.line()
 
 
-COMMANDS = (up, down, status, logs, demo_command, env, keys)
+COMMANDS = (up, down, restart, status, logs, demo_command, env, keys)

@@ -233,15 +233,28 @@ class Stack:
     def is_up(self) -> bool:
         return self.layout.credentials.exists() and self._supervisor_is_alive()
 
+    def running_service(self) -> list[str]:
+        """The processes of the service that run now, in the order in which they start."""
+        known = self._running_supervisor().processes()
+        names = [each.name for each in self._application(self._site())]
+        return [name for name in names if name in known and known[name].is_running]
+
+    def check_code(self) -> None:
+        """Load the API as it lies here: what cannot be loaded must not take the place of what runs."""
+        self._run(application.check(self._variables(self._site())), "the code can be loaded")
+
     def migrate(self) -> None:
         """Bring the databases to the schema of this code."""
+        self._run(application.migration(self._variables(self._site())), "the databases")
+
+    def _run(self, program: Program, what: str) -> None:
+        """A program that comes to its end."""
         site = self._site()
-        program = application.migration(self._variables(site))
         log, pid_file = self.layout.log(program.name), self.layout.pid_file(program.name)
         script = program.script(
             stack_id=site.credentials.stack_id, pid_file=pid_file, home=self.layout.home
         ).encode()
-        with self._output.step(program.name, "the databases"), log.open("wb") as file:
+        with self._output.step(program.name, what), log.open("wb") as file:
             done = subprocess.run(
                 ["/bin/sh"], input=script, stdout=file, stderr=subprocess.STDOUT, env={}, check=False
             )
