@@ -146,7 +146,7 @@ class Stack:
         """Start a part that was stopped, and wait until it is ready."""
         supervisor = self._running_supervisor()
         supervisor.start([name])
-        self._readiness().wait(supervisor, [name], resting=[name])
+        self._await(supervisor, [name], resting=[name])
 
     def stop(self, name: str) -> None:
         """Stop a part; it stays down until it is started."""
@@ -178,7 +178,7 @@ class Stack:
                 raise self._readiness().failure(name, f"was not started again within {seconds:.0f} s")
             time.sleep(0.05)
         remaining = deadline - time.monotonic()
-        self._readiness().wait(supervisor, [name], resting=[name], seconds=remaining)
+        self._await(supervisor, [name], resting=[name], seconds=remaining)
 
     def log(self, name: str, lines: int = LOG_LINES) -> list[str]:
         """The last lines that a part wrote."""
@@ -458,24 +458,31 @@ class Stack:
 
     def _start_in_order(self, wanted: Sequence[str]) -> bool:
         """The servers, the schema, the service; returns whether anything had to be started."""
-        supervisor, readiness = self._running_supervisor(), self._readiness()
+        supervisor = self._running_supervisor()
         resting = {name for name, each in supervisor.processes().items() if not each.is_running}
         servers = [name for name in wanted if self._is_server(name)]
         service = [name for name in wanted if not self._is_server(name)]
         # RabbitMQ is the slowest, and the schema does not need it.
         slow = [name for name in servers if name == rabbitmq.NAME]
         supervisor.start(name for name in servers if name in resting)
-        readiness.wait(supervisor, [name for name in servers if name not in slow], resting=resting)
+        self._await(supervisor, [name for name in servers if name not in slow], resting=resting)
         if service:
-            readiness.look_at_external_servers(environment.given(self._overrides))
+            self._readiness().look_at_external_servers(environment.given(self._overrides))
         if resting.intersection(service):
             self.migrate()
             self.grant()
             self._let_key_in()
-        readiness.wait(supervisor, slow, resting=resting)
+        self._await(supervisor, slow, resting=resting)
         supervisor.start(name for name in service if name in resting)
-        readiness.wait(supervisor, service, resting=resting)
+        self._await(supervisor, service, resting=resting)
         return bool(resting.intersection(wanted))
+
+    def _await(
+        self, supervisor: Supervisor, names: Sequence[str], *, resting: Iterable[str], seconds: float = READY_SECONDS
+    ) -> None:
+        self._readiness().wait(supervisor, names, resting=resting, seconds=seconds)
+        if rabbitmq.NAME in names:
+            rabbitmq.keep_data(self._site())
 
     # The steps of down
 

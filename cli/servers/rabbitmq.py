@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 
 from cli import roles
 from cli.layout import write_private
@@ -22,6 +23,9 @@ NAME = "rabbitmq"
 EPMD = "epmd"
 VHOST = "sluice"
 SCRIPTS = "/usr/lib/rabbitmq/bin"
+
+#: Lies in the data folder of a server that has been ready.
+_BOOTED = "booted"
 
 #: Ports in a row that rabbitmqctl may use for its end of a conversation.
 CONTROL_PORTS = 10
@@ -93,7 +97,7 @@ def programs(site: Site) -> tuple[Program, Program]:
         command=(f"{SCRIPTS}/rabbitmq-server",),
         environment=environment(site),
         ports=(NAME, "rabbitmq-ui", "rabbitmq-distribution", "rabbitmq-control"),
-        first="until epmd -names > /dev/null 2>&1; do sleep 0.1; done",
+        first=f"{forget_unfinished(site)}; until epmd -names > /dev/null 2>&1; do sleep 0.1; done",
         # An orderly stop takes 6 s with the management page, and gains nothing: the queues are quorum queues, whose
         # every confirmed message is on disk, and the stack stops what publishes and consumes before.
         stop_signal="KILL",
@@ -101,6 +105,18 @@ def programs(site: Site) -> tuple[Program, Program]:
         version=hashlib.sha256(_options(site).encode()).hexdigest()[:12],
     )
     return epmd, server
+
+
+def forget_unfinished(site: Site) -> str:
+    """A line of shell. Killed in its very first boot, RabbitMQ leaves data from which it starts again and in which it
+    can make no quorum queue. Nothing was ever sent to such a one."""
+    data = shlex.quote(str(site.layout.server(NAME) / "data"))
+    return f"[ -e {data}/{_BOOTED} ] || rm -rf {data}/*"
+
+
+def keep_data(site: Site) -> None:
+    """It has been ready: from now on its data stay."""
+    (site.layout.server(NAME) / "data" / _BOOTED).touch()
 
 
 def environment(site: Site) -> dict[str, str]:

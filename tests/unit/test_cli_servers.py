@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,6 +103,17 @@ def test_flower_shows_and_changes_nothing(site: Site) -> None:
     assert flower["FLOWER_READ_ONLY"] == "true"
     assert flower["FLOWER_BASIC_AUTH"].endswith(site.credentials.flower)
     assert flower["FLOWER_ADDRESS"] == "127.0.0.1"
+
+
+def test_what_rabbitmq_left_in_a_boot_that_never_ended_is_forgotten(site: Site) -> None:
+    data = site.layout.server(rabbitmq.NAME) / "data"
+    (data / "quorum").mkdir(parents=True)
+    subprocess.run(["/bin/sh", "-c", rabbitmq.forget_unfinished(site)], check=True)
+    assert list(data.iterdir()) == []
+    (data / "quorum").mkdir()
+    rabbitmq.keep_data(site)
+    subprocess.run(["/bin/sh", "-c", rabbitmq.forget_unfinished(site)], check=True)
+    assert (data / "quorum").exists()
 
 
 def test_rabbitmq_knows_the_password_by_its_hash_only(site: Site) -> None:
