@@ -72,7 +72,7 @@ class Monitor:
     def rounds(self) -> list[Round]:
         return [
             Round("due", 0.2, self._send_due),
-            Round("schedules", 0.2, self._fire_ticks),
+            Round("schedules", 0.5, self._fire_ticks),
             Round("dependents", 0.2, self._tell_dependents),
             Round("expired", 0.5, transitions.expire),
             Round("missed", 0.5, self._send_missed),

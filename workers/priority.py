@@ -52,7 +52,7 @@ from workers.pauses import Pauses
 log = logging.getLogger(__name__)
 
 #: How often a worker with a free child looks for tickets, whether the doorbell rang or not.
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.2
 
 
 class Pull:
