@@ -7,7 +7,7 @@ from importlib.resources import files
 from flask import Blueprint, Response, current_app, json, send_from_directory
 from werkzeug.exceptions import NotFound
 
-from api import answers, auth, openapi
+from api import answers, auth, openapi, served
 from api.described import Media, describe
 
 blueprint = Blueprint("docs", __name__)
@@ -43,13 +43,11 @@ def document() -> Response:
 
 
 @blueprint.get("/docs")
-@describe({200: Media("text/html")}, needs_ledger=False)
+@describe({200: Media("text/html"), 308: None}, needs_ledger=False)
 @auth.public
 def page() -> Response:
     """Read this document, and try it out."""
-    response = send_from_directory(_OURS, "docs.html")
-    response.headers["Content-Security-Policy"] = POLICY
-    return response
+    return served.page(_OURS, "docs.html", policy=POLICY)
 
 
 @blueprint.get("/docs/<page_file>")

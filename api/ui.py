@@ -6,19 +6,20 @@ is public and tells nothing: what it shows it asks of the API, with the key that
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 
-from flask import Blueprint, Response, redirect, request, send_from_directory
+from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from api import auth
+from api import auth, served
 from api.described import Media, describe
 
 blueprint = Blueprint("ui", __name__)
 
-_FOLDER = files("api") / "pages" / "ui"
+_FOLDER = str(files("api") / "pages" / "ui")
 _PAGE = "ui.html"
-_FILES = frozenset(file.name for file in _FOLDER.iterdir()) - {_PAGE}
+_FILES = frozenset(os.listdir(_FOLDER)) - {_PAGE}
 
 #: No script or style but these files, and no way from a text to markup at all (Trusted Types, in browsers that have
 #: them): parameters, errors and remarks of tasks are written by whoever submits them.
@@ -33,10 +34,7 @@ POLICY = (
 @auth.public
 def page() -> Response:
     """See how the service does, look into a task, stop it, try it again."""
-    if request.path.endswith("/"):
-        # What the page names beside itself would be looked for one folder too deep.
-        return redirect("../ui", code=308)  # type: ignore[return-value]
-    return _sent(_PAGE)
+    return _for_here(served.page(_FOLDER, _PAGE, policy=POLICY))
 
 
 @blueprint.get("/ui/<page_file>")
@@ -46,12 +44,10 @@ def page_file(page_file: str) -> Response:
     """A script, style or picture of that page."""
     if page_file not in _FILES:
         raise NotFound
-    return _sent(page_file)
+    return _for_here(served.part(_FOLDER, page_file, policy=POLICY))
 
 
-def _sent(name: str) -> Response:
-    """Asked for anew each time, by its ETag: modules of two versions would not fit together."""
-    response = send_from_directory(str(_FOLDER), name)
-    response.headers["Content-Security-Policy"] = POLICY
+def _for_here(response: Response) -> Response:
+    """Its files are asked for anew each time, by their ETags: modules of two versions would not fit together."""
     response.headers["Referrer-Policy"] = "no-referrer"
     return response

@@ -53,9 +53,10 @@ def test_a_file_is_asked_for_anew_but_sent_once(door: FlaskClient) -> None:
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_with_a_slash_the_way_to_the_page_is_told(door: FlaskClient) -> None:
-    answer = door.get("/ui/")
-    assert (answer.status_code, urljoin("/ui/", answer.headers["Location"])) == (308, "/ui")
+@pytest.mark.parametrize("page", ["/ui", "/docs"])
+def test_with_a_slash_the_way_to_the_page_is_told(page: str, door: FlaskClient) -> None:
+    answer = door.get(f"{page}/")
+    assert (answer.status_code, urljoin(f"{page}/", answer.headers["Location"])) == (308, page)
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "..%2F..%2Fui.py", "ui.html", "docs.css", ".."])
