@@ -60,13 +60,18 @@ def tell(found: Iterable[Queue], *, as_json: bool) -> None:
             each["name"],
             *(str(each[name]) for name in ("ready", "running", "scheduled", "retrying", "workers")),
             "" if each["oldest_seconds"] is None else f"{each['oldest_seconds']:.0f} s",
-            "" if each["paused_at"] is None else f"{moment(each['paused_at'])}  {each['pause_reason'] or ''}".rstrip(),
+            _pause(each),
         )
         for each in found
     ]
-    Screen().table(
-        rows, ("queue", "ready", "running", "scheduled", "retrying", "workers", "oldest", "paused since")
-    )
+    Screen().table(rows, ("queue", "ready", "running", "scheduled", "retrying", "workers", "oldest", ""))
+
+
+def _pause(queue: Queue) -> str:
+    if queue["paused_at"] is None:
+        return ""
+    reason = f": {queue['pause_reason']}" if queue["pause_reason"] else ""
+    return f"paused since {moment(queue['paused_at'])}{reason}"
 
 
 @click.command()

@@ -28,14 +28,21 @@ _STYLES: Mapping[State, str] = {
     "running": "cyan",
     "committing": "cyan",
 }
-#: Characters of a result or an error on one line of a table.
-_WIDTH = 60
+#: Characters of a result or an error on one line of a table: with the time before it, it fits into 80 columns.
+_WIDTH = 54
+#: What stands before a line that goes on with the one above it.
+_INDENT = "    "
 
 
 class Screen:
-    def __init__(self) -> None:
+    def __init__(self, *, aside: bool = False) -> None:
+        """What is said aside goes to the standard error, so that no pipe gets it."""
         # Wide enough for anything: lines are cut by the terminal, if at all, and never by us.
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = Console(stderr=aside, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._console.is_terminal
 
     def line(self, text: str = "", style: str | None = None) -> None:
         self._console.print(clean(text), style=style)
@@ -45,9 +52,23 @@ class Screen:
         self.line(text, _STYLES.get(state) if state else None)
 
     def table(self, rows: Sequence[Sequence[str]], heading: Sequence[str]) -> None:
-        cleaned = [[clean(cell) for cell in row] for row in rows]
-        for number, line in enumerate(columns([heading, *cleaned])):
+        """Columns under each other; those for which a terminal has no room stand on lines of their own below."""
+        cleaned = [heading, *([clean(cell) for cell in row] for row in rows)]
+        parts = [columns([row[part] for row in cleaned]) for part in self._parts(cleaned)]
+        for number, (line, *below) in enumerate(zip(*parts, strict=True)):
             self.line(line, "dim" if number == 0 else None)
+            for more in filter(None, below):
+                self.line(f"{_INDENT}{more}", "dim")
+
+    def _parts(self, rows: Sequence[Sequence[str]]) -> list[slice]:
+        """The columns that stand on one line; all of them where no terminal has an end."""
+        begin, end, parts = 0, len(rows[0]), []
+        for column in range(1, end if self.is_terminal else 0):
+            indent = len(_INDENT) if begin else 0
+            if indent + max(map(len, columns([row[begin : column + 1] for row in rows]))) > self._console.width:
+                parts.append(slice(begin, column))
+                begin = column
+        return [*parts, slice(begin, end)]
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """What is known of one thing, without what is empty."""
@@ -78,6 +99,13 @@ class Bar:
         self._shown.update(
             self._task, completed=progress["done"], total=progress["total"], told=of_progress(progress)
         )
+
+    def show(self, task: Summary) -> None:
+        """A task as it stands: how far it is, or why it moves nowhere."""
+        if task["state"] == "running" and task["progress"]:
+            self.move(task["progress"])
+        else:
+            self._shown.update(self._task, completed=0, total=None, told=task["state"])
 
 
 def tell_json(value: object) -> None:
@@ -115,12 +143,12 @@ def row(task: Summary) -> tuple[str, ...]:
         task["task_type"],
         task["priority"],
         task["state"],
-        moment(task["created_at"]),
+        moment(task["created_at"]).removesuffix(" UTC"),
         last,
     )
 
 
-ROW = ("task", "type", "priority", "state", "submitted", "")
+ROW = ("task", "type", "priority", "state", "submitted (UTC)", "")
 
 
 def show(screen: Screen, task: Task) -> None:

@@ -97,12 +97,15 @@ def get(service: Sluice, task_id: str, as_json: bool) -> None:
 def wait(service: Sluice, task_id: str, seconds: float | None, as_json: bool) -> None:
     """Wait for the end of a task; the exit code says how it ended.
 
+    Where the standard error is a terminal, a bar shows there how far it is.
+
     \b
       sluice wait $TASK && echo done
       sluice wait $TASK --seconds 60 --json | jq .result
     """
-    with leaving_it_alone(task_id):
-        task = service.wait(task_id, seconds=seconds)
+    aside = Screen(aside=True)
+    with leaving_it_alone(task_id), aside.bar(task_id) as bar:
+        task = service.wait(task_id, seconds=seconds, tell=bar.show if aside.is_terminal else None)
     conclude(task, as_json=as_json)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -104,19 +104,25 @@ class Sluice:
         found: Task = self._line.ask("GET", _path(task_id))
         return found
 
-    def wait(self, task_id: str, *, seconds: float | None = None) -> Task:
+    def wait(
+        self, task_id: str, *, seconds: float | None = None, tell: Callable[[Task], object] | None = None
+    ) -> Task:
         """The task once it has ended, however it did. Raises NotOver after so many seconds.
 
-        A service that is restarted meanwhile is waited for, up to a minute.
+        Until then `tell` is told each second how it stands. A service that is restarted meanwhile is waited for, up to
+        a minute.
         """
         until = None if seconds is None else time.monotonic() + seconds
+        longest = LONGEST_WAIT_SECONDS if tell is None else 1
         task = self.get(task_id)
         while task["state"] not in FINAL:
-            left = LONGEST_WAIT_SECONDS if until is None else until - time.monotonic()
+            if tell is not None:
+                tell(task)
+            left = longest if until is None else until - time.monotonic()
             if left <= 0:
                 raise errors.NotOver(task)
             began = time.monotonic()
-            task = self._get_later(task_id, min(LONGEST_WAIT_SECONDS, max(1, round(left))))
+            task = self._get_later(task_id, min(longest, max(1, round(left))))
             if time.monotonic() - began < 1 and task["state"] not in FINAL:
                 # Too many wait already, so that the answer came at once.
                 time.sleep(min(1.0, left))

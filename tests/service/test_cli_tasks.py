@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def sluice(real_door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def started(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[str]]:
     """The command as a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "cli", *arguments]
-    with subprocess.Popen(command, cwd=CHECKOUT, text=True, stderr=subprocess.PIPE, **how) as process:
+    with subprocess.Popen(command, cwd=CHECKOUT, text=True, **{"stderr": subprocess.PIPE} | how) as process:
         try:
             yield process
         finally:
@@ -261,16 +262,61 @@ def test_a_terminal_gets_a_bar_and_colours(sluice: Command) -> None:
     task_id = life.accept()
     life.claim(task_id)
     transitions.renew(task_id, 1, lease_seconds=60, done=1, total=4)
-    ours, theirs = pty.openpty()
-    with started("watch", task_id, stdout=theirs, env=os.environ | {"TERM": "xterm"}) as process:
+    with terminal() as (ours, theirs), started("watch", task_id, stdout=theirs, env=xterm()) as process:
         os.close(theirs)
         shown = read_until(ours, "1 of 4")
         transitions.finish(task_id, 1, result={})
         shown += read_until(ours, "result")
         assert process.wait(15) == Exit.DONE
-    os.close(ours)
     assert "\x1b[" in shown
     assert "\x1b" not in sluice("watch", task_id).out
+
+
+def test_a_wait_shows_its_bar_beside_the_answer(sluice: Command) -> None:
+    task_id = life.accept()
+    life.claim(task_id)
+    transitions.renew(task_id, 1, lease_seconds=60, done=1, total=4)
+    with (
+        terminal() as (ours, theirs),
+        started("wait", task_id, "--json", stdout=subprocess.PIPE, stderr=theirs, env=xterm()) as process,
+    ):
+        os.close(theirs)
+        read_until(ours, "1 of 4")
+        transitions.renew(task_id, 1, lease_seconds=60, done=3, total=4)
+        read_until(ours, "3 of 4")
+        transitions.finish(task_id, 1, result={"answer": 42})
+        answer, _ = process.communicate(timeout=15)
+    assert (process.returncode, json.loads(answer)["result"]) == (Exit.DONE, {"answer": 42})
+    assert sluice("wait", task_id, "--json").err == ""
+
+
+def test_a_table_fits_into_a_narrow_terminal_and_a_pipe_gets_lines(sluice: Command) -> None:
+    task_id = life.accept("data_processing")
+    life.put(task_id, state=State.FAILED, error={"type": "Trouble", "message": "the disk is full, " * 9})
+    sluice("queues", "pause", "data.low", "--reason", "until six")
+    for command, words in (("list", "the disk is full"), ("queues", "until six")):
+        with terminal() as (ours, theirs), started(command, stdout=theirs, env=xterm()) as process:
+            os.close(theirs)
+            shown = read_until(ours, words)
+            assert process.wait(15) == Exit.DONE
+        lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines()
+        assert max(map(len, lines)) <= 80, lines
+        assert len(sluice(command).out.splitlines()) == (2 if command == "list" else 10)
+
+
+def xterm() -> dict[str, str]:
+    return os.environ | {"TERM": "xterm"}
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, int]]:
+    """Our end and theirs of a narrow one; ours is closed in the end."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    try:
+        yield ours, theirs
+    finally:
+        os.close(ours)
 
 
 def read_until(terminal: int, words: str) -> str:
