@@ -28,7 +28,7 @@ LEASE_SECONDS = 3
 STOP_GRACE_SECONDS = 1
 SHUTDOWN_GRACE_SECONDS = 3
 #: Seconds that one test may take in the long form.
-LONG_TIMEOUT_SECONDS = 1200
+LONG_TIMEOUT_SECONDS = 3600
 #: The second ones rest unless a test asks for them.
 SECOND_DATA_WORKER = "data-2"
 SECOND_MONITOR = "monitor-2"
