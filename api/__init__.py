@@ -53,7 +53,7 @@ def create_app() -> Flask:
     app.before_request(browsers.refuse_foreign_pages)
     app.after_request(_finish)
     app.after_request(quotas.tell)
-    errors.register(app)
+    app.register_blueprint(errors.blueprint)
     deprecation.register(app)
     rooms = (
         *(dataset, tasks, streams, failures, explain, schedules, webhooks, queues, workers, files, keys),

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from api import schemas
 from api.answers import Fault
-from api.errors import Invalid, faults_in, faults_of
+from api.problems import Invalid, faults_in, faults_of
 from ledger.callers import Caller
 from ledger.transitions import NewTask
 from tasks import submit

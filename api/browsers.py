@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import request
 from werkzeug.exceptions import MethodNotAllowed
 
-from api.errors import Forbidden
+from api.problems import Forbidden
 from settings import settings
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})

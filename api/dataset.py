@@ -12,7 +12,7 @@ from flask import Blueprint, Response, jsonify
 
 from api import answers, auth, browsers, reading, schemas, verdicts, waiting
 from api.described import describe
-from api.errors import BadRequest, problem
+from api.problems import BadRequest, problem
 from ledger import queries
 from ledger.callers import Scope
 from ledger.states import State

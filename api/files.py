@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 
 from api import answers, auth
 from api.described import Media, describe
-from api.errors import BadRequest
+from api.problems import BadRequest
 from ledger import queries
 from ledger.callers import Scope
 from settings import settings

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import answers, auth, reading, schemas
 from api.described import describe
-from api.errors import BadRequest, problem
+from api.problems import BadRequest, problem
 from ledger import keys
 from ledger.callers import Scope
 

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify
 import celery_config
 from api import answers, auth, reading, schemas
 from api.described import describe
-from api.errors import UnknownQueue
+from api.problems import UnknownQueue
 from ledger import backlog, pauses, presence
 from ledger.callers import Scope
 

@@ -14,7 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.http import parse_dict_header
 
 from api import strict_json
-from api.errors import BadRequest, Invalid, faults_of
+from api.problems import BadRequest, Invalid, faults_of
 from api.schemas import LONGEST_WAIT_SECONDS
 from api.strict_json import MOST_KEYS, BadJson
 from ledger.idempotency import Once

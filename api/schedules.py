@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from api import answers, auth, reading, schemas
 from api.described import describe
-from api.errors import BadRequest, Invalid, faults_in, faults_of, webhook_fault
+from api.problems import BadRequest, Invalid, faults_in, faults_of, webhook_fault
 from ledger import cron
 from ledger import schedules as kept
 from ledger.callers import Scope

@@ -15,7 +15,7 @@ from flask import Blueprint, Response, json, request
 
 from api import auth, reading, schemas, waiting
 from api.described import Media, describe
-from api.errors import BadRequest, problem
+from api.problems import BadRequest, problem
 from ledger import db, queries
 from ledger.callers import Caller, Scope
 from ledger.states import FINAL

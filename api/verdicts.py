@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, jsonify
 
 from api import auth, reading, schemas, waiting
-from api.errors import problem
+from api.problems import problem
 from tasks import revoke
 from tasks.revoke import Stop, Verdict
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import answers, auth, reading, schemas
 from api.described import describe
-from api.errors import problem
+from api.problems import problem
 from ledger import deliveries, outbox, webhook_secrets
 from ledger.callers import Scope
 from ledger.deliveries import Again, Told

@@ -14,7 +14,7 @@ from pymysql.err import IntegrityError as DriverError
 
 import settings
 from api import auth, create_app
-from api.errors import BadRequest, Forbidden, faults_of
+from api.problems import BadRequest, Forbidden, faults_of
 from api.strict_json import BadJson
 from ledger import db
 from ledger.queries import BadCursor
