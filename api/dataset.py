@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, auth, browsers, reading, schemas, verdicts, waiting
+from api import answers, auth, browsers, reading, schemas, told, verdicts, waiting
 from api.described import describe
 from api.problems import BadRequest, problem
 from ledger import queries
@@ -77,7 +77,7 @@ def insert(num: str | None = None) -> Response:
             "success": True,
             "message": "Insert started; all rows appear at once when it succeeds.",
             "task_id": task_id,
-            "links": schemas.links(task_id),
+            "links": told.links(task_id),
         }
     )
     response.status_code = 202
@@ -152,7 +152,7 @@ def status(task_id: str) -> Response:
     if row is None:
         raise UnknownTask(task_id)
     state = State(row.state)
-    return jsonify({"success": True, "task_id": row.id, "status": schemas.status_of(state), "state": state})
+    return jsonify({"success": True, "task_id": row.id, "status": told.status_of(state), "state": state})
 
 
 @blueprint.route("/delete_all", methods=["GET", "DELETE"])
@@ -197,7 +197,7 @@ def get_data_count() -> Response:
 
 
 def _still_running(task_id: str, message: str) -> Response:
-    response = jsonify({"success": True, "message": message, "task_id": task_id, "links": schemas.links(task_id)})
+    response = jsonify({"success": True, "message": message, "task_id": task_id, "links": told.links(task_id)})
     response.status_code = 202
     response.headers["Location"] = f"/api/tasks/{task_id}"
     response.headers["Retry-After"] = "1"

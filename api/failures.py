@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, auth, reading, schemas
+from api import answers, auth, reading, schemas, told
 from api.described import describe
 from ledger import queries
 from ledger.callers import Scope
@@ -29,10 +29,10 @@ def retry(task_id: str) -> tuple[Response, int, dict[str, str]]:
     answer: answers.Retried = {
         "task_id": task_id,
         "state": State.QUEUED,
-        "status": schemas.status_of(State.QUEUED),
+        "status": told.status_of(State.QUEUED),
         "message": f"Task queued again; attempt {ticket.attempt} follows.",
         "attempt": ticket.attempt,
-        "links": schemas.links(task_id),
+        "links": told.links(task_id),
     }
     return jsonify(answer), 202, {"Location": f"/api/tasks/{task_id}", "Retry-After": "1"}
 
@@ -74,4 +74,4 @@ def resolve(task_id: str) -> Response:
     row = queries.task(task_id, caller=caller)
     if row is None:
         raise UnknownTask(task_id)
-    return jsonify(schemas.summary(row))
+    return jsonify(told.summary(row))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import answers, auth, reading, schemas
+from api import answers, auth, reading, schemas, told
 from api.described import describe
 from api.problems import BadRequest, problem
 from ledger import keys
@@ -101,8 +101,8 @@ def _key(row: Any) -> answers.Key:
         "most_open_tasks": row.most_open_tasks,
         "mails_per_day": row.mails_per_day,
         "note": row.note,
-        "created_at": schemas.moment(row.created_at),
-        "expires_at": schemas.moment(row.expires_at),
-        "revoked_at": schemas.moment(row.revoked_at),
-        "last_used_at": schemas.moment(row.last_used_at),
+        "created_at": told.moment(row.created_at),
+        "expires_at": told.moment(row.expires_at),
+        "revoked_at": told.moment(row.revoked_at),
+        "last_used_at": told.moment(row.last_used_at),
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, jsonify
 
 import celery_config
-from api import answers, auth, reading, schemas
+from api import answers, auth, reading, schemas, told
 from api.described import describe
 from api.problems import UnknownQueue
 from ledger import backlog, pauses, presence
@@ -72,6 +72,6 @@ def _queue(name: str, queue: backlog.Queue, workers: int, pause: pauses.Pause | 
         "running": queue.running,
         "oldest_seconds": None if oldest is None else round(oldest, 1),
         "workers": workers,
-        "paused_at": schemas.moment(pause.since) if pause else None,
+        "paused_at": told.moment(pause.since) if pause else None,
         "pause_reason": pause.reason if pause else None,
     }

@@ -10,7 +10,7 @@ from uuid import UUID
 from flask import Blueprint, Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from api import answers, auth, reading, schemas
+from api import answers, auth, reading, schemas, told
 from api.described import describe
 from api.problems import BadRequest, Invalid, faults_in, faults_of, webhook_fault
 from ledger import cron
@@ -202,7 +202,7 @@ def run(schedule_id: str) -> tuple[Response, int, dict[str, str]]:
     headers = {"Location": f"/api/tasks/{accepted.task_id}", "Retry-After": "1"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return jsonify(schemas.accepted(accepted)), 202, headers
+    return jsonify(told.accepted(accepted)), 202, headers
 
 
 def _id(word: str) -> str:
@@ -249,11 +249,11 @@ def _schedule(row: Any) -> answers.Schedule:
         "misfire_policy": Misfire(row.misfire_policy),
         "overlap_policy": Overlap(row.overlap_policy),
         "enabled": bool(row.enabled),
-        "next_ticks": [schemas.moment(tick) for tick in kept.next_ticks(row, NEXT_TICKS)],
+        "next_ticks": [told.moment(tick) for tick in kept.next_ticks(row, NEXT_TICKS)],
         "last": _last(row),
-        "remark": {"at": schemas.moment(row.remark_at), "text": row.remark} if row.remark else None,
-        "created_at": schemas.moment(row.created_at),
-        "changed_at": schemas.moment(row.changed_at),
+        "remark": {"at": told.moment(row.remark_at), "text": row.remark} if row.remark else None,
+        "created_at": told.moment(row.created_at),
+        "changed_at": told.moment(row.changed_at),
         "links": {
             "self": here,
             "run": f"{here}/run",
@@ -269,8 +269,8 @@ def _last(row: Any) -> answers.LastFiring | None:
     if row.last_task_id is None:
         return None
     return {
-        "tick": schemas.moment(row.last_tick),
-        "at": schemas.moment(row.last_fired_at),
+        "tick": told.moment(row.last_tick),
+        "at": told.moment(row.last_fired_at),
         "task_id": row.last_task_id,
         "state": row.last_state,
     }

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Response, json, request
 
-from api import auth, reading, schemas, waiting
+from api import auth, reading, told, waiting
 from api.described import Media, describe
 from api.problems import BadRequest, problem
 from ledger import db, queries
@@ -86,9 +86,9 @@ def _frames(
             events = queries.events_after(task_id, seen, caller=caller)
         except db.Unavailable:
             return  # the client comes back, and goes on where it was
-        frames = [_frame(f"task.{each.state}", *schemas.history([each]), seq=each.seq) for each in events]
+        frames = [_frame(f"task.{each.state}", *told.history([each]), seq=each.seq) for each in events]
         seen = events[-1].seq if events else seen
-        if row is not None and (now := schemas.progress(row)) != progress:
+        if row is not None and (now := told.progress(row)) != progress:
             progress = now
             frames += [_frame("progress", now)] if now else []
         if row is None or (row.state in FINAL and not events):

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, jsonify, request
 
-from api import answers, auth, batch, reading, schemas, verdicts, waiting
+from api import answers, auth, batch, reading, schemas, told, verdicts, waiting
 from api.described import describe
 from ledger import firings, queries
 from ledger.callers import Scope
@@ -45,7 +45,7 @@ def create() -> Response:
         response = _shown(task.task_id)
         response.headers["Preference-Applied"] = f"wait={seconds}"
         return response
-    return _accepted(jsonify(schemas.accepted(task)), [task], location=f"/api/tasks/{task.task_id}")
+    return _accepted(jsonify(told.accepted(task)), [task], location=f"/api/tasks/{task.task_id}")
 
 
 @blueprint.post("/batch")
@@ -60,7 +60,7 @@ def create_many() -> Response:
     caller = auth.caller()
     new = batch.checked(reading.checked(given, schemas.BatchBody), caller=caller)
     accepted = submit.accept(new, caller=caller, once=reading.once(given, owner=caller.owner))
-    return _accepted(jsonify(schemas.accepted_batch(accepted)), accepted, location="/api/tasks")
+    return _accepted(jsonify(told.accepted_batch(accepted)), accepted, location="/api/tasks")
 
 
 def _accepted(response: Response, accepted: Sequence[submit.Accepted], *, location: str) -> Response:
@@ -81,7 +81,7 @@ def index() -> Response:
     wanted = asked.wanted()
     page = queries.page(wanted, cursor=asked.cursor, limit=asked.limit, caller=auth.caller())
     answer: answers.Page = {
-        "items": [schemas.summary(row) for row in page.rows],
+        "items": [told.summary(row) for row in page.rows],
         "next_cursor": page.next_cursor,
     }
     if asked.with_counts:
@@ -126,7 +126,7 @@ def history(task_id: str) -> Response:
     events = list(queries.history(task_id, caller=auth.caller()))
     if not events:
         raise UnknownTask(task_id)
-    return jsonify({"task_id": task_id, "items": schemas.history(events)})
+    return jsonify({"task_id": task_id, "items": told.history(events)})
 
 
 @blueprint.patch("/<task_id>")
@@ -177,9 +177,9 @@ def _shown(task_id: str, verdict: Stop | None = None) -> Response:
         raise UnknownTask(task_id)
     events = list(queries.history(task_id, caller=auth.caller()))
     kin, firing = queries.kin(task_id, caller=auth.caller()), firings.of(task_id, caller=auth.caller())
-    answer = schemas.whole(row, _result(row), events, kin, firing)
+    answer = told.whole(row, _result(row), events, kin, firing)
     response = jsonify(answer if verdict is None else {**answer, "verdict": verdict.verdict})
-    if not schemas.is_over(row):
+    if not told.is_over(row):
         response.headers["Retry-After"] = "1"
     # Of all that is told: a task changes with its progress, its remarks and those it depends on too.
     response.set_etag(f"{task_id}-{hashlib.sha256(response.get_data()).hexdigest()[:16]}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, jsonify
 
-from api import auth, reading, schemas, waiting
+from api import auth, reading, told, waiting
 from api.problems import problem
 from tasks import revoke
 from tasks.revoke import Stop, Verdict
@@ -46,7 +46,7 @@ def _said(stop: Stop) -> dict[str, Any]:
         "verdict": stop.verdict,
         "state": stop.state,
         "message": _SAID[stop.verdict],
-        "links": schemas.links(stop.task_id),
+        "links": told.links(stop.task_id),
     }
     if stop.rows_undone is not None:
         said |= {"rows_undone": stop.rows_undone, "rows_remaining": stop.rows_remaining}

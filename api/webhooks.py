@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, jsonify
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import answers, auth, reading, schemas
+from api import answers, auth, reading, schemas, told
 from api.described import describe
 from api.problems import problem
 from ledger import deliveries, outbox, webhook_secrets
@@ -58,26 +58,26 @@ def _shown(task_id: str) -> list[answers.Delivery]:
     return [_delivery(each) for each in found]
 
 
-def _delivery(told: Told) -> answers.Delivery:
-    row = told.row
+def _delivery(delivery: Told) -> answers.Delivery:
+    row = delivery.row
     waits = row.outcome is None and row.trying_since is None
     return {
         "id": deliveries.message_id(row.task_id, row.seq),
         "seq": row.seq,
         "type": outbox.TYPES[row.state],  # type: ignore[typeddict-item]
-        "at": schemas.moment(row.at),
+        "at": told.moment(row.at),
         "state": row.outcome or ("pending" if waits else "under_way"),
         "tries_left": row.tries_left,
-        "next_try_at": schemas.moment(row.next_at) if waits else None,
-        "settled_at": schemas.moment(row.settled_at),
-        "tries": [_try(each) for each in told.tries],
+        "next_try_at": told.moment(row.next_at) if waits else None,
+        "settled_at": told.moment(row.settled_at),
+        "tries": [_try(each) for each in delivery.tries],
     }
 
 
 def _try(row: Any) -> answers.Try:
     return {
         "number": row.number,
-        "at": schemas.moment(row.at),
+        "at": told.moment(row.at),
         "milliseconds": row.milliseconds,
         "status": row.status,
         "error": row.error,
@@ -131,7 +131,7 @@ def secrets() -> Response:
     """Which secrets sign webhooks of the key's owner, the newest first; not the secrets themselves."""
     reading.query(schemas.NoQuery)
     items: list[answers.WebhookSecret] = [
-        {"id": row.id, "created_at": schemas.moment(row.created_at), "expires_at": schemas.moment(row.expires_at)}
+        {"id": row.id, "created_at": told.moment(row.created_at), "expires_at": told.moment(row.expires_at)}
         for row in webhook_secrets.listed(caller=auth.caller())
     ]
     return jsonify({"items": items})

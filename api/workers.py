@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from api import answers, auth, reading, schemas
+from api import answers, auth, reading, schemas, told
 from api.described import describe
 from ledger import backlog, presence
 from ledger.callers import Scope
@@ -37,8 +37,8 @@ def _worker(worker: Worker, running: list[answers.Held]) -> answers.Worker:
         "free": said.free,
         "reaches_broker": said.reaches_broker,
         "leaving": said.leaving,
-        "started_at": schemas.moment(worker.started_at),
-        "seen_at": schemas.moment(worker.seen_at),
+        "started_at": told.moment(worker.started_at),
+        "seen_at": told.moment(worker.seen_at),
         "seen_seconds_ago": round(worker.silent_seconds, 1),
         "running": running,
     }
@@ -50,7 +50,7 @@ def _task(row: Any) -> answers.Held:
         "task_type": row.task_type,
         "state": row.state,
         "attempt": row.attempt,
-        "started_at": schemas.moment(row.started_at),
-        "progress": schemas.progress(row),
-        "links": schemas.links(row.id),
+        "started_at": told.moment(row.started_at),
+        "progress": told.progress(row),
+        "links": told.links(row.id),
     }

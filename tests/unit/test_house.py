@@ -13,7 +13,7 @@ import pytest
 import celery_config
 import failpoints
 import settings
-from api import schemas, verdicts
+from api import told, verdicts
 from ledger import grants, models
 from ledger.states import ACTIVE, MOVES, State
 from tasks import catalog
@@ -214,13 +214,13 @@ def test_every_task_type_says_what_it_does() -> None:
 
 
 def test_every_state_and_verdict_has_its_word_at_the_door() -> None:
-    assert set(schemas._STATUS) == set(State)
+    assert set(told._STATUS) == set(State)
     assert set(verdicts._SAID) == set(Verdict)
 
 
 def test_every_end_of_an_attempt_has_a_name() -> None:
     ends = {name for name, move in MOVES.items() if move.leaves <= ACTIVE and move.enters not in ACTIVE}
-    assert set(schemas._ENDINGS) == ends
+    assert set(told._ENDINGS) == ends
 
 
 def test_every_table_of_the_ledger_says_who_may_do_what_to_it() -> None:

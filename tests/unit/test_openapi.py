@@ -10,7 +10,7 @@ from flask import Flask
 from openapi_spec_validator import validate
 
 import settings
-from api import answers, create_app, openapi, schemas
+from api import answers, create_app, openapi, told
 from api.described import Media
 from tasks import catalog
 from tests.recording import configure
@@ -108,7 +108,7 @@ def test_an_accepted_task_can_be_followed(document: dict[str, Any]) -> None:
 
 
 def test_both_words_for_every_state_are_told() -> None:
-    assert set(schemas._STATUS.values()) == set(get_args(answers.StatusWord))
+    assert set(told._STATUS.values()) == set(get_args(answers.StatusWord))
 
 
 def test_a_route_without_a_description_is_noticed(app: Flask) -> None:
