@@ -1,4 +1,4 @@
-"""The page at `/ui`, as somebody uses it: in a real browser, over HTTP, on a real ledger."""
+"""The pages at `/ui` and `/docs`, as somebody uses them: in a real browser, over HTTP, on a real ledger."""
 
 from __future__ import annotations
 
@@ -379,6 +379,17 @@ def test_every_view_fits_and_stands_out(page: Page, colours: Any, width: int) ->
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, place
         assert page.evaluate(FAINT) == [], place
         assert page.evaluate("document.getAnimations().length") == 0, place
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_documentation_fits_and_stands_out_on_a_phone(tab: Page, served: Door, colours: Any) -> None:
+    tab.emulate_media(color_scheme=colours, reduced_motion="reduce")
+    tab.set_viewport_size({"width": 390, "height": 900})
+    tab.goto(f"{served.url}/docs/")
+    tab.locator(".opblock-post .opblock-summary-control").first.click()
+    expect(tab.locator(".responses-table .header-col").first).to_be_visible()
+    assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert tab.evaluate(FAINT) == []
 
 
 def test_colours_are_switched_and_remembered(page: Page) -> None:
