@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -160,6 +161,43 @@ def test_the_list_is_filtered_and_the_address_says_how(page: Page) -> None:
     expect(page.get_by_text("No task fits")).to_be_visible()
 
 
+def test_tasks_are_found_by_their_tags(page: Page) -> None:
+    both, one, _ = life.accept(tags=["eu", "night"]), life.accept(tags=["eu"]), life.accept()
+    go(page, "#/tasks")
+    expect(row_of(page, both)).to_contain_text("night")
+    page.keyboard.press("#")
+    for tag, found in (("eu", 2), ("night", 1)):
+        page.keyboard.type(tag)
+        page.keyboard.press("Enter")
+        expect(rows(page)).to_have_count(found)
+    assert page.url.endswith("#/tasks?tag=eu&tag=night")
+    expect(page.get_by_role("button", name=re.compile("^queued"))).to_contain_text("1")
+    button(page, "Not only those with the tag night").click()
+    expect(rows(page)).to_have_count(2)
+    row_of(page, one).get_by_role("link").click()
+    page.locator(".facts").get_by_role("link", name="eu").click()
+    expect(rows(page)).to_have_count(2)
+    assert page.url.endswith("#/tasks?tag=eu")
+
+
+def test_tasks_are_found_by_times_in_the_zone_of_whoever_looks(page: Page) -> None:
+    page.context.new_cdp_session(page).send("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Tokyo"})
+    early, late = life.accept(), life.accept()
+    life.put(early, created_at=datetime(2026, 1, 1, 2), state=State.REVOKED, finished_at=datetime(2026, 1, 1, 5))
+    life.put(late, created_at=datetime(2026, 1, 1, 4))
+    go(page, "#/tasks?time=7d")
+    button(page, "Times…").click()
+    page.get_by_label("Submitted after").fill("2026-01-01T12:00")
+    expect(rows(page)).to_have_count(1)
+    expect(row_of(page, late)).to_be_visible()
+    assert page.url.endswith("#/tasks?created_after=2026-01-01T03%3A00%3A00.000Z")
+    go(page, "#/tasks?finished_before=2026-01-01T06:00:00Z")
+    expect(row_of(page, early)).to_be_visible()
+    expect(page.get_by_label("Ended before")).to_have_value("2026-01-01T15:00")
+    page.get_by_label("Ended after").fill("2026-01-01T14:30")
+    expect(page.get_by_text("No task fits")).to_be_visible()
+
+
 def test_pages_lead_through_all_tasks_and_back(page: Page) -> None:
     transitions.accept([life.new() for _ in range(60)])
     go(page, "#/tasks")
@@ -262,6 +300,24 @@ def test_a_stopped_task_can_be_tried_again_and_history_stays(page: Page) -> None
     expect(page.locator(".timeline")).to_contain_text("Stopped before it began")
 
 
+def test_a_failure_is_resolved_with_a_note(page: Page) -> None:
+    task_id = life.accept()
+    life.claim(task_id)
+    transitions.give_up(task_id, 1, error={"type": "Trouble", "message": "x"}, remark="x")
+    go(page, f"#/tasks/{task_id}")
+    button(page, "Resolve").click()
+    dialog = page.get_by_role("dialog", name="Resolve the failure")
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()  # it wants a note
+    page.keyboard.type("sent by hand")
+    page.keyboard.press("Enter")
+    expect(page.locator(".facts").filter(has_text="Dealt with")).to_contain_text("sent by hand")
+    expect(page.locator(".timeline")).to_contain_text("sent by hand")
+    expect(button(page, "Resolve")).to_be_hidden()
+    expect(button(page, "Retry")).to_be_visible()
+    assert life.task(task_id).resolved_note == "sent by hand"
+
+
 def test_a_task_that_is_not_there_is_said_to_be_none(page: Page) -> None:
     go(page, "#/tasks/019aa5c0-0000-7000-8000-000000000001")
     expect(page.get_by_text("No such task")).to_be_visible()
@@ -331,7 +387,8 @@ def test_no_text_of_a_task_becomes_a_part_of_the_page(page: Page) -> None:
         go(page, place)
         expect(page.locator(sign).filter(has_text=HOSTILE).first).to_be_visible()
         assert_untouched(page, place)
-    filters = "&".join(f"{name}={HOSTILE}" for name in ("task_type", "priority", "time", "state"))
+    names = ("task_type", "priority", "time", "state", "tag", "created_after", "finished_before")
+    filters = "&".join(f"{name}={HOSTILE}" for name in names)
     for place in (f"#/tasks/{HOSTILE}", f"#/tasks?{filters}", f"#/new?type={HOSTILE}", f"#/{HOSTILE}"):
         go(page, place)
         expect(page.locator("main h1")).to_be_visible()
@@ -357,7 +414,8 @@ FAINT = (CHECKOUT / "tests" / "contrast.js").read_text(encoding="utf-8")
 
 def some_tasks() -> list[str]:
     """One in each state that a row can be in."""
-    ids = [life.accept(priority=priority) for priority in ("high", "normal", "low") for _ in range(4)]
+    tags = ["nightly", "customer:4711", "eu", "x" * 40]
+    ids = [life.accept(priority=priority, tags=tags) for priority in ("high", "normal", "low") for _ in range(4)]
     for task_id, state in zip(ids, State, strict=False):
         life.put(task_id, state=state, error={"type": "Trouble", "message": "x"} if state == "failed" else None)
     presence.arrive(life.said())
@@ -371,8 +429,14 @@ def test_every_view_fits_and_stands_out(page: Page, colours: Any, width: int) ->
     ids = some_tasks()
     page.emulate_media(color_scheme=colours, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 900})
-    for place, sign in (("#/", ".kind tbody tr"), ("#/tasks", ".tasks tbody tr"), (f"#/tasks/{ids[8]}", ".timeline li"),
-                        ("#/new", ".form fieldset")):
+    places = {
+        "#/": ".kind tbody tr",
+        "#/tasks": ".tasks tbody tr",
+        "#/tasks?tag=eu&created_after=2026-01-01T00:00:00Z": ".tasks tbody tr",
+        f"#/tasks/{ids[8]}": ".timeline li",
+        "#/new": ".form fieldset",
+    }
+    for place, sign in places.items():
         go(page, place)
         expect(page.locator(sign).first).to_be_visible()
         expect(page.locator(".bones:visible")).to_have_count(0)

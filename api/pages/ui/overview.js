@@ -1,6 +1,7 @@
 // How the service does: its parts, its tasks by state, its queues, its workers.
 
 import { ask, get, may, repeat } from "./ask.js";
+import { askWords } from "./dialog.js";
 import { keep, make, say, set, tell } from "./make.js";
 import { bar, bones, empty, idLink, setPill, pill, setSince, since } from "./parts.js";
 import { PRIORITIES, STATES, brief, capital, counted, number, span, spaced } from "./words.js";
@@ -50,10 +51,11 @@ async function look(place, signal) {
 
 // --- tasks by state -----------------------------------------------------------------------------------------------
 
-/** Counts the tasks; answers the seconds until that may be done again. */
-export async function count(show, signal) {
+/** Counts the tasks, or those with some tags; answers the seconds until that may be done again. */
+export async function count(show, signal, tags = []) {
   const began = performance.now();
-  const { counts } = await get("api/tasks?limit=1&counts=1", { signal });
+  const asked = new URLSearchParams([["limit", 1], ["counts", 1], ...tags.map((tag) => ["tag", tag])]);
+  const { counts } = await get(`api/tasks?${asked}`, { signal });
   show(counts);
   return Math.max(LOOK_SECONDS, (performance.now() - began) / 1_000 / COUNTING_SHARE);
 }
@@ -142,22 +144,14 @@ function actOn(button, isPaused, what) {
   button.onclick = () => (isPaused ? change(button, "resume") : askWhy(button));
 }
 
-function askWhy(button) {
+async function askWhy(button) {
   const name = button.dataset.act;
-  const reason = make("input", { id: "pause-reason", maxlength: "500", placeholder: "The database moves until six" });
-  const dialog = make("dialog", { "aria-labelledby": "pause-title" },
-    make("form", { method: "dialog" },
-      make("h2", { id: "pause-title" }, `Pause ${name}`),
-      make("p", { class: "dim" }, "None of its tasks starts until you resume it. Those that run go on."),
-      make("label", { for: "pause-reason" }, "Why, for those who wonder"), reason,
-      make("div", { class: "buttons" }, make("button", { value: "no", class: "quiet", type: "button", onclick: () => dialog.close() }, "Leave it"),
-        make("button", { value: "pause", class: "primary" }, "Pause"))));
-  dialog.addEventListener("close", () => {
-    dialog.remove();
-    if (dialog.returnValue === "pause") change(button, "pause", { reason: reason.value || null });
+  const reason = await askWords({
+    title: `Pause ${name}`,
+    about: "None of its tasks starts until you resume it. Those that run go on.",
+    label: "Why, for those who wonder", placeholder: "The database moves until six", most: 500, act: "Pause",
   });
-  document.body.append(dialog);
-  dialog.showModal();
+  if (reason !== null) change(button, "pause", { reason: reason || null });
 }
 
 async function change(button, verb, body) {

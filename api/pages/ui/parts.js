@@ -5,6 +5,12 @@ import { ago, number, short, spaced, whole } from "./words.js";
 
 export const linkTo = (id) => `#/tasks/${encodeURIComponent(id)}`;
 
+/** The address of a list: of what is asked for, or of all tasks. */
+export function listOf(asked) {
+  const words = new URLSearchParams(asked).toString();
+  return words ? `#/tasks?${words}` : "#/tasks";
+}
+
 export const pill = (state, more = "") => make("span", { class: `pill ${more}`, "data-state": state }, spaced(state));
 
 export function setPill(element, state) {

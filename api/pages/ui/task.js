@@ -1,8 +1,9 @@
 // One task: why it is where it is, what has happened to it and what happens now, and a way to stop it or try it again.
 
 import { Away, Refused, ask, follow, get, may, pause, repeat } from "./ask.js";
+import { askWords } from "./dialog.js";
 import { copy, keep, make, say, set, tell } from "./make.js";
-import { bar, bones, copyButton, empty, idLink, json, pill, setPill, since } from "./parts.js";
+import { bar, bones, copyButton, empty, idLink, json, listOf, pill, setPill, since } from "./parts.js";
 import { VERDICTS, capital, clock, counted, eventWords, isOver, mayRetry, number, secondsBetween, span, spaced, whole } from "./words.js";
 
 /** Seconds between two looks for why a task is where it is, and at a task without a stream. */
@@ -41,6 +42,7 @@ class Task {
     this.state = pill("queued", "large");
     this.name = make("h1", {}, "…");
     this.stopButton = make("button", { type: "button", class: "danger", onclick: () => this.stop() }, "Stop");
+    this.resolveButton = make("button", { type: "button", onclick: () => this.resolve() }, "Resolve");
     this.retryButton = make("button", { type: "button", class: "primary", onclick: () => this.retry() }, "Retry");
     this.verdict = make("div", { class: "verdict", role: "status", tabindex: "-1", hidden: true });
     this.sentence = make("p", { class: "sentence" });
@@ -66,9 +68,9 @@ class Task {
     this.head = make("div", { class: "task-head" },
       make("a", { href: "#/tasks", class: "back", onclick: (event) => (event.preventDefault(), this.back()) }, "← Tasks"),
       make("div", { class: "title" }, this.name, this.state,
-        make("div", { class: "buttons" }, this.stopButton, this.retryButton)),
+        make("div", { class: "buttons" }, this.stopButton, this.resolveButton, this.retryButton)),
       make("p", { class: "whole-id" }, make("code", {}, this.id), copyButton(() => this.id, "Copy the id")));
-    this.stopButton.hidden = this.retryButton.hidden = true;
+    for (const button of [this.stopButton, this.resolveButton, this.retryButton]) button.hidden = true;
     this.content = make("div", { class: "task", "data-fresh": "yes" },
       make("div", { class: "main" }, this.verdict, this.why, this.progress, this.error,
         make("section", { class: "card block" }, make("h2", {}, "Timeline"), this.timeline), this.attemptsCard),
@@ -157,8 +159,10 @@ class Task {
     setPill(this.state, it.state);
     this.content.removeAttribute("data-fresh");
     this.stopButton.hidden = isOver(it.state);
+    this.resolveButton.hidden = it.state !== "failed" || Boolean(it.resolved);
     this.retryButton.hidden = !mayRetry(it.state);
     this.allow(this.stopButton, "stop", ["committing", "revoking"].includes(it.state) && `It is ${it.state}: the stop will say so`);
+    this.allow(this.resolveButton, "write");
     this.allow(this.retryButton, "write");
     this.showProgress(it.progress);
     showPairs(this.facts, factsOf(it));
@@ -241,6 +245,20 @@ class Task {
     this.wake?.();
   }
 
+  /** Notes that the failure is dealt with: it stays failed, and nobody need look at it any more. */
+  async resolve() {
+    const note = await askWords({
+      title: "Resolve the failure",
+      about: "The task stays failed; this says that somebody has dealt with it. Retries of many tasks leave it out.",
+      label: "What was done about it", placeholder: "Sent by hand on Monday", most: 1_000, act: "Resolve", required: true,
+    });
+    if (note === null) return;
+    const answer = await this.act(this.resolveButton, "Noting…", () => ask("POST", `${this.path}/resolve`, { body: { note } }));
+    if (!answer) return;
+    tell("It is noted as dealt with.");
+    await this.lookBack();
+  }
+
   async act(button, words, what) {
     const before = button.textContent;
     button.dataset.busy = "yes";
@@ -314,6 +332,7 @@ function factsOf(it) {
     ["Attempts", `${it.attempt}, ${it.retries} of ${counted(it.max_retries, "retry").replace("retrys", "retries")} used`],
     ["Time limit", span(it.timeout)],
     it.worker && ["Worker", it.worker],
+    it.tags.length && ["Tags", make("span", { class: "tags" }, ...it.tags.map((tag) => make("a", { class: "tag", href: listOf({ tag }) }, tag)))],
     it.resolved && ["Dealt with", `${it.resolved.note} (${it.resolved.by})`],
     it.depends_on.length && ["Depends on", relatives(it.depends_on)],
     it.dependents.length && ["Others wait for it", relatives(it.dependents)],

@@ -2,9 +2,9 @@
 
 import { get, repeat } from "./ask.js";
 import { keep, make, say, set } from "./make.js";
-import { bar, bones, empty, linkTo, pill, setPill, setSince, since } from "./parts.js";
+import { bar, bones, empty, linkTo, listOf, pill, setPill, setSince, since } from "./parts.js";
 import { count } from "./overview.js";
-import { PRIORITIES, STATES, brief, isOver, now, secondsBetween, secondsSince, short, span, spaced } from "./words.js";
+import { PRIORITIES, STATES, ago, brief, isOver, local, now, secondsBetween, secondsSince, short, span, spaced } from "./words.js";
 import { taskTypes } from "./schema.js";
 
 const LOOK_SECONDS = 2;
@@ -18,6 +18,18 @@ const TIMES = {
   "24h": ["in the last day", 86_400],
   "7d": ["in the last week", 604_800],
 };
+/** Filters by a time of one's own; the names are those of the API. */
+const BOUNDS = {
+  created_after: "Submitted after",
+  created_before: "Submitted before",
+  finished_after: "Ended after",
+  finished_before: "Ended before",
+};
+/** A year that is half typed in is none yet. */
+const FIRST_TIME = "2000-01-01T00:00";
+/** Tags that are shown of a task in the list, and of one that has a note. */
+const MOST_TAGS_SHOWN = 2;
+const MOST_BESIDE_A_NOTE = 1;
 const ID = /^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$/i;
 
 export function tasks(page, route, signal) {
@@ -28,7 +40,7 @@ export function tasks(page, route, signal) {
     title: "Tasks",
     update: (next) => !next.id && (list.update(next.query), true),
     keys: {
-      j: step(1), k: step(-1), "/": () => list.search.focus(),
+      j: step(1), k: step(-1), "/": () => list.search.focus(), "#": () => list.tag.focus(),
       "[": () => list.newer.click(), "]": () => list.older.click(),
       Escape: () => document.activeElement?.blur(),
     },
@@ -43,8 +55,9 @@ class List {
     this.trail = [];
     this.next = null;
     this.round = null;
+    this.counting = null;
+    this.counted = [];
     this.build(page);
-    repeat(LOOK_SECONDS, () => count((counts) => this.showCounts(counts), signal), signal);
     taskTypes().then((types) => this.offerTypes(types), () => {});
   }
 
@@ -56,10 +69,22 @@ class List {
     this.type = this.choice("task_type", "Type", [["", "every type"]]);
     this.priority = this.choice("priority", "Priority", [["", "every priority"], ...PRIORITIES.map((each) => [each, each])]);
     this.time = this.choice("time", "Submitted", Object.entries(TIMES).map(([name, [words]]) => [name, words]));
+    this.tag = make("input", { type: "text", name: "tag", "aria-label": "Tag", placeholder: "Tag", maxlength: "40", autocomplete: "off", autocapitalize: "off", spellcheck: "false", enterkeyhint: "search" });
+    this.opener = make("button", { type: "button", class: "quiet small", "aria-controls": "times", onclick: () => this.openTimes(this.times.hidden) }, "Times…");
+    this.bounds = Object.entries(BOUNDS).map(([name, words]) => this.bound(name, words));
+    this.times = make("fieldset", { id: "times", class: "times", hidden: true },
+      make("legend", { class: "unseen" }, "Times"), ...this.bounds.map((field) => field.parentElement),
+      make("p", { class: "hint" }, `Times of your own zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`));
+    this.chosen = make("div", { class: "chosen", role: "group", "aria-label": "Tags that are asked for" });
     this.clear = make("button", { type: "button", class: "quiet small", onclick: () => (location.hash = "#/tasks") }, "Clear");
-    this.form = make("form", { class: "filters", role: "search", "aria-label": "Which tasks" }, this.search, this.type, this.priority, this.time, this.clear);
+    this.form = make("form", { class: "filters", role: "search", "aria-label": "Which tasks" },
+      this.search, this.type, this.priority, this.tag, this.time, this.opener, this.clear, this.times, this.chosen,
+      // Without one the Enter key sends no form of more than one field.
+      make("button", { hidden: true }));
     this.form.addEventListener("submit", (event) => (event.preventDefault(), this.searched()));
     this.search.addEventListener("input", () => this.search.value || this.searched());
+    this.tag.addEventListener("change", () => this.searched());
+    this.openTimes(false);
 
     this.body = make("tbody", { role: "rowgroup" });
     const head = (words, kind) => make("th", { scope: "col", role: "columnheader", class: kind }, words);
@@ -84,8 +109,29 @@ class List {
 
   choice(name, label, options) {
     const select = make("select", { "aria-label": label, name }, ...options.map(([value, words]) => make("option", { value }, words)));
-    select.addEventListener("change", () => this.ask({ [name]: select.value ? [select.value] : [] }));
+    select.addEventListener("change", () => this.ask({
+      [name]: select.value ? [select.value] : [],
+      ...(name === "time" && { created_after: [] }),
+    }));
     return select;
+  }
+
+  bound(name, words) {
+    const field = make("input", { type: "datetime-local", name, min: FIRST_TIME });
+    make("label", {}, make("span", {}, words), field);
+    field.addEventListener("change", () => {
+      if (field.validity.badInput || field.validity.rangeUnderflow) return;
+      this.ask({
+        [name]: field.value ? [new Date(field.value).toISOString()] : [],
+        ...(name === "created_after" && { time: [] }),
+      });
+    });
+    return field;
+  }
+
+  openTimes(isOpen) {
+    this.times.hidden = !isOpen;
+    set(this.opener, "aria-expanded", String(isOpen));
   }
 
   offerTypes(types) {
@@ -93,6 +139,16 @@ class List {
     const names = [...new Set([...Object.keys(types), ...(chosen ? [chosen] : [])])];
     this.type.replaceChildren(make("option", { value: "" }, "every type"), ...names.map((name) => make("option", { value: name }, name)));
     this.type.value = chosen;
+  }
+
+  /** Counts the tasks with the tags that are asked for, and begins anew when they are others. */
+  count() {
+    const tags = this.tags();
+    if (this.counting && String(tags) === String(this.counted)) return;
+    this.counting?.abort();
+    [this.counting, this.counted] = [new AbortController(), tags];
+    const signal = AbortSignal.any([this.signal, this.counting.signal]);
+    repeat(LOOK_SECONDS, () => count((counts) => this.showCounts(counts), signal, tags), signal);
   }
 
   showCounts(counts) {
@@ -118,7 +174,20 @@ class List {
   searched() {
     const words = this.search.value.trim();
     if (ID.test(words)) location.hash = linkTo(words);
-    else this.ask({ error: words ? [words] : [] });
+    else this.ask({ error: words ? [words] : [], tag: this.tags(this.tag.value.trim()) });
+  }
+
+  /** Those that are asked for, and perhaps another. */
+  tags(another = "") {
+    return [...new Set([...this.query.getAll("tag"), ...(another ? [another] : [])])];
+  }
+
+  showTags() {
+    if (this.tags().includes(this.tag.value.trim())) this.tag.value = "";
+    keep(this.chosen, this.tags(), (tag) => tag, (tag) => make("button", {
+      type: "button", class: "chip", "aria-label": `Not only those with the tag ${tag}`,
+      onclick: () => (this.ask({ tag: this.tags().filter((each) => each !== tag) }), this.tag.focus()),
+    }, tag, make("span", { "aria-hidden": "true" }, "×")));
   }
 
   /** Another question; it begins at its first page. */
@@ -160,8 +229,15 @@ class List {
       if (value && ![...select.options].some((option) => option.value === value)) select.append(make("option", { value }, value));
       select.value = value;
     }
+    for (const field of this.bounds) {
+      // Who types in it is not interrupted.
+      if (document.activeElement !== field) field.value = local(query.get(field.name) ?? "");
+    }
+    if (Object.keys(BOUNDS).some((name) => query.has(name))) this.openTimes(true);
+    this.showTags();
     set(this.clear, "data-idle", [...query.keys()].length ? null : "yes");
     this.showCounts(this.counts);
+    this.count();
     this.round?.abort();
     this.round = new AbortController();
     const signal = AbortSignal.any([this.signal, this.round.signal]);
@@ -185,7 +261,7 @@ class List {
     for (const [name, value] of this.query) {
       if (name === "time") {
         const seconds = TIMES[value]?.[1];
-        if (seconds) asked.set("created_after", new Date(now() - seconds * 1_000).toISOString());
+        if (seconds && !this.query.has("created_after")) asked.set("created_after", new Date(now() - seconds * 1_000).toISOString());
       } else asked.append(name, value);
     }
     return asked;
@@ -229,8 +305,7 @@ class List {
 }
 
 function go(query) {
-  const words = query.toString();
-  location.hash = words ? `#/tasks?${words}` : "#/tasks";
+  location.hash = listOf(query);
 }
 
 function buildRow(item) {
@@ -242,7 +317,8 @@ function buildRow(item) {
     cell("c-priority", make("span", { "data-priority": item.priority })),
     cell("c-when", since(item.created_at)),
     cell("c-time", make("span", { class: "span" }), progress),
-    cell("c-attempt"), cell("c-note"));
+    cell("c-attempt"),
+    cell("c-note", make("div", { class: "note" }, make("span", { class: "words" }), make("span", { class: "tags" }))));
   row.progress = progress;
   row.addEventListener("click", (event) => {
     if (!event.target.closest("a") && !getSelection().toString()) row.querySelector("a").click();
@@ -262,10 +338,18 @@ function refreshRow(row, item) {
   took.hidden = Boolean(isAtWork);
   say(took, timeOf(item));
   say(row.querySelector(".c-attempt"), item.attempt ? `${item.attempt} of ${item.attempt - item.retries + item.max_retries}` : "–");
-  const note = row.querySelector(".c-note");
-  say(note, noteOf(item));
-  set(note, "title", noteOf(item) || null);
+  const [note, words] = [row.querySelector(".c-note"), noteOf(item)];
+  say(note.querySelector(".words"), words);
+  showTagsOf(note.querySelector(".tags"), item.tags, words ? MOST_BESIDE_A_NOTE : MOST_TAGS_SHOWN);
+  set(note, "title", [words, item.tags.join(", ")].filter(Boolean).join("\n") || null);
+  set(note, "data-none", words || item.tags.length ? null : "yes");
   set(note, "data-mood", item.error && !item.resolved ? "bad" : null);
+}
+
+function showTagsOf(place, tags, most) {
+  const more = tags.length - most;
+  const shown = [...tags.slice(0, most), ...(more > 0 ? [`+${more}`] : [])];
+  keep(place, shown, (tag) => tag, (tag) => make("span", { class: "tag" }, tag));
 }
 
 function timeOf(item) {
@@ -277,6 +361,6 @@ function timeOf(item) {
 function noteOf(item) {
   if (item.resolved) return `Dealt with: ${item.resolved.note}`;
   if (item.error && item.state !== "succeeded") return [item.error.type, item.error.message].filter(Boolean).join(": ");
-  if (["scheduled", "retrying"].includes(item.state) && item.due_at) return `due ${new Date(item.due_at).toLocaleString()}`;
+  if (["scheduled", "retrying"].includes(item.state) && item.due_at) return `due ${ago(item.due_at)}`;
   return item.worker && !isOver(item.state) ? item.worker : "";
 }

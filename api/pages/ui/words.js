@@ -100,5 +100,8 @@ export function clock(moment) {
   return today ? CLOCK.format(at) : `${DAY.format(at)}, ${CLOCK.format(at)}`;
 }
 
+/** A moment as a field for times of this place has it; Swedes write them that way. */
+export const local = (moment) => new Date(moment).toLocaleString("sv").replace(" ", "T");
+
 /** An id where there is little room: its beginning says when, its end says which. */
 export const short = (id) => (id.length > 20 ? `${id.slice(0, 8)}…${id.slice(-6)}` : id);
