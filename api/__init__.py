@@ -19,6 +19,7 @@ from api import (
     files,
     health,
     keys,
+    limits,
     metrics,
     queues,
     quotas,
@@ -56,7 +57,7 @@ def create_app() -> Flask:
     app.register_blueprint(errors.blueprint)
     deprecation.register(app)
     rooms = (
-        *(dataset, tasks, streams, failures, explain, schedules, webhooks, queues, workers, files, keys),
+        *(dataset, tasks, streams, failures, explain, schedules, webhooks, queues, limits, workers, files, keys),
         *(health, metrics, docs, ui),
     )
     for room in rooms:

@@ -399,6 +399,8 @@ class Queue(TypedDict):
     ready: int
     scheduled: int
     retrying: int
+    #: Waiting for a place under a limit.
+    throttled: int
     running: int
     oldest_seconds: float | None
     workers: int
@@ -416,6 +418,25 @@ class Pauses(TypedDict):
 
     message: str
     items: list[Queue]
+
+
+class Limit(TypedDict):
+    """How many tasks of a type, or of an owner, run at once and start within a minute. Null is no bound."""
+
+    subject: Literal["type", "owner"]
+    name: str
+    most_running: int | None
+    running: int
+    starts_per_minute: int | None
+    #: Within the last minute; counted while there is a bound on them.
+    starts: int
+    #: Tasks that wait for a place.
+    waiting: int
+    changed_at: str | None
+
+
+class Limits(TypedDict):
+    items: list[Limit]
 
 
 class Held(TypedDict):

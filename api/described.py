@@ -90,6 +90,14 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "A queue, or a kind of worker for all of its queues",
         "schema": {"type": "string", "examples": ["data.low", "data"]},
     },
+    "subject": {
+        "description": "What the limit is of",
+        "schema": {"type": "string", "enum": ["type", "owner"]},
+    },
+    "whose": {
+        "description": "The task type, or the owner",
+        "schema": {"type": "string", "examples": ["bulk_insert", "ada"]},
+    },
     "key_id": {
         "description": "The 8 characters after `sluice_` in the key",
         "schema": {"type": "string", "examples": ["a1b2c3d4"]},

@@ -13,6 +13,7 @@ from api.problems import (
     BadRequest,
     Forbidden,
     Invalid,
+    NoSuchLimit,
     UnknownQueue,
     fault_at,
     faults_in,
@@ -143,6 +144,11 @@ def _(error: UnknownZone) -> Response:
 @blueprint.app_errorhandler(UnknownQueue)
 def _(error: UnknownQueue) -> Response:
     return problem(404, "No such queue", str(error), kind="/problems/no-such-queue")
+
+
+@blueprint.app_errorhandler(NoSuchLimit)
+def _(error: NoSuchLimit) -> Response:
+    return problem(404, "No such limit", str(error), kind="/problems/no-such-limit")
 
 
 @blueprint.app_errorhandler(Unauthorized)

@@ -65,6 +65,7 @@ _TAGS = {
     "webhooks": "How telling a task's webhook went, and the secrets that sign it",
     "dataset": "The table `data`: bulk inserts, and what came of them",
     "queues": "What waits and runs in each queue",
+    "limits": "How many tasks of a type, or of an owner, run at once and start within a minute",
     "workers": "Which workers there are",
     "files": "What file and import tasks work on, and what they made",
     "keys": "Who may come in",

@@ -43,6 +43,10 @@ class UnknownQueue(Exception):
         super().__init__(f"there is no queue {name!r}{_did_you_mean(name, known)}")
 
 
+class NoSuchLimit(Exception):
+    """There is no such limit, or can be none."""
+
+
 class Forbidden(Exception):
     """The request may have been made by a page that the user did not mean to act for."""
 

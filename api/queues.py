@@ -69,6 +69,7 @@ def _queue(name: str, queue: backlog.Queue, workers: int, pause: pauses.Pause | 
         "ready": queue.ready,
         "scheduled": queue.scheduled,
         "retrying": queue.retrying,
+        "throttled": queue.throttled,
         "running": queue.running,
         "oldest_seconds": None if oldest is None else round(oldest, 1),
         "workers": workers,

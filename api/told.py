@@ -19,6 +19,7 @@ _STATUS: dict[State, answers.StatusWord] = {
     State.SCHEDULED: "pending",
     State.BLOCKED: "pending",
     State.QUEUED: "pending",
+    State.THROTTLED: "pending",
     State.RUNNING: "processing",
     State.COMMITTING: "processing",
     State.REVOKING: "canceling",

@@ -17,7 +17,7 @@ from cli.trouble import Trouble
 SECTIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "Tasks, on the service that SLUICE_URL names or on this machine's": {
         "cli.tasks": ("submit", "get", "wait", "watch", "stop", "list", "explain", "retry"),
-        "cli.queues": ("queues", "workers"),
+        "cli.queues": ("queues", "limits", "workers"),
         "cli.schedules": ("schedules",),
     },
     "The stack on this machine": {

@@ -1,4 +1,4 @@
-"""The commands about those who do the work: which queues and workers there are, and pausing a queue."""
+"""The commands about those who do the work: queues, pausing them, limits, and workers."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def tell(found: Iterable[Queue], *, as_json: bool) -> None:
     rows = [
         (
             each["name"],
-            *(str(each[name]) for name in ("ready", "running", "scheduled", "retrying", "workers")),
+            *(str(each[name]) for name in ("ready", "running", "scheduled", "retrying", "throttled", "workers")),
             "" if each["oldest_seconds"] is None else f"{each['oldest_seconds']:.0f} s",
             _pause(each),
         )
         for each in found
     ]
-    Screen().table(rows, ("queue", "ready", "running", "scheduled", "retrying", "workers", "oldest", ""))
+    Screen().table(rows, ("queue", "ready", "running", "scheduled", "retrying", "throttled", "workers", "oldest", ""))
 
 
 def _pause(queue: Queue) -> str:
@@ -72,6 +72,35 @@ def _pause(queue: Queue) -> str:
         return ""
     reason = f": {queue['pause_reason']}" if queue["pause_reason"] else ""
     return f"paused since {moment(queue['paused_at'])}{reason}"
+
+
+@click.command()
+@on_service
+@as_json
+def limits(service: Sluice, as_json: bool) -> None:
+    """Show the limits on types and owners, and what is taken under them."""
+    found = service.limits()
+    if as_json:
+        for each in found:
+            tell_json(each)
+        return
+    if not found:
+        click.echo("There is no limit.", err=True)
+        return
+    rows = [
+        (
+            f"{each['subject']} {each['name']}",
+            _taken(each["running"], each["most_running"]),
+            _taken(each["starts"], each["starts_per_minute"]),
+            str(each["waiting"]),
+        )
+        for each in found
+    ]
+    Screen().table(rows, ("limit", "running", "started within a minute", "waiting"))
+
+
+def _taken(number: int, most: int | None) -> str:
+    return "no bound" if most is None else f"{number} of {most}"
 
 
 @click.command()
@@ -100,4 +129,4 @@ def workers(service: Sluice, as_json: bool) -> None:
     Screen().table(rows, ("worker", "busy", "state", "seen", "at work on"))
 
 
-COMMANDS = (queues, workers)
+COMMANDS = (queues, limits, workers)

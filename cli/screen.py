@@ -24,6 +24,7 @@ _STYLES: Mapping[State, str] = {
     "revoked": "yellow",
     "expired": "yellow",
     "revoking": "yellow",
+    "throttled": "yellow",
     "retrying": "yellow",
     "running": "cyan",
     "committing": "cyan",

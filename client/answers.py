@@ -12,6 +12,7 @@ State = Literal[
     "scheduled",
     "blocked",
     "queued",
+    "throttled",
     "running",
     "committing",
     "revoking",
@@ -45,6 +46,7 @@ Cause = Literal[
     "waits_for_tasks",
     "waits_for_time",
     "waits_for_retry",
+    "limit_reached",
     "queue_paused",
     "broker_unreachable",
     "queue_silent",
@@ -243,6 +245,7 @@ class Queue(TypedDict):
     ready: int
     scheduled: int
     retrying: int
+    throttled: int
     running: int
     oldest_seconds: float | None
     workers: int
@@ -259,6 +262,23 @@ class Pauses(TypedDict):
 
     message: str
     items: list[Queue]
+
+
+class Limit(TypedDict):
+    """How many tasks of a type, or of an owner, run at once and start within a minute. Null is no bound."""
+
+    subject: Literal["type", "owner"]
+    name: str
+    most_running: int | None
+    running: int
+    starts_per_minute: int | None
+    starts: int
+    waiting: int
+    changed_at: str | None
+
+
+class Limits(TypedDict):
+    items: list[Limit]
 
 
 class Held(TypedDict):

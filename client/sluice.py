@@ -17,6 +17,7 @@ from client.answers import (
     Accepted,
     AcceptedBatch,
     Explained,
+    Limit,
     Page,
     Pauses,
     Queue,
@@ -196,6 +197,11 @@ class Sluice:
     def resume(self, queue: str) -> Pauses:
         said: Pauses = self._line.ask("POST", f"/api/queues/{quoted(queue)}/resume")
         return said
+
+    def limits(self) -> list[Limit]:
+        """How many tasks of a type, or of an owner, run at once and start within a minute."""
+        found: list[Limit] = self._line.ask("GET", "/api/limits")["items"]
+        return found
 
     def workers(self) -> list[Worker]:
         found: list[Worker] = self._line.ask("GET", "/api/workers")["items"]

@@ -9,7 +9,7 @@ from itertools import islice
 
 import click
 
-from ledger import db, fitness, grants, key_commands, schema, states
+from ledger import db, fitness, grants, key_commands, limit_commands, schema, states
 from ledger import verify as rules_of
 from ledger.grants import Role
 from ledger.operating import COMMANDS
@@ -121,6 +121,7 @@ for command in COMMANDS:
 
 
 main.add_command(key_commands.keys)
+main.add_command(limit_commands.commands)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Queue:
     ready: int = 0
     scheduled: int = 0
     retrying: int = 0
+    throttled: int = 0
     running: int = 0
     #: For how long the first of those that are ready has been so.
     oldest_seconds: float | None = None
@@ -50,6 +51,7 @@ def by_queue(names: Sequence[str]) -> dict[str, Queue]:
             ready=number.get((name, State.QUEUED), 0),
             scheduled=number.get((name, State.SCHEDULED), 0),
             retrying=number.get((name, State.RETRYING), 0),
+            throttled=number.get((name, State.THROTTLED), 0),
             running=sum(number.get((name, state), 0) for state in ACTIVE),
             oldest_seconds=ages.get(name),
         )

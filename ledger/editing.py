@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ledger import db, moving, tickets
+from ledger import db, moving, places, tickets
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
 from ledger.models import tasks
@@ -79,14 +79,17 @@ def _change(
     connection: Connection, task_id: str, state: State, attempt: int, change: Change, remark: str
 ) -> Edit:
     values, told = _values(change), change.told()
-    if state is State.QUEUED and (change.delay_seconds or change.run_at):
+    if change.priority is not None:
+        places.change_priority(connection, task_id, change.priority)
+    is_ready = state in (State.QUEUED, State.THROTTLED)
+    if is_ready and (change.delay_seconds or change.run_at):
         values |= {"dispatched_at": None}
         moving.move(
             connection, "postponed", task_id, values=values, event_attempt=attempt, remark=remark, detail=told
         )
         return Edit(State.SCHEDULED, won=True)
     needs_ticket = state is State.QUEUED and bool(change.queue or change.timeout_seconds)
-    if state is State.QUEUED:
+    if is_ready:
         values.pop("due_at", None)
     if needs_ticket:
         values |= {"dispatched_at": None}

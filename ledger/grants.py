@@ -55,6 +55,11 @@ LEDGER: Mapping[Table, Mapping[Role, str]] = {
     models.leadership: _rights(api="SELECT", monitor="SELECT UPDATE"),
     models.workers: _rights(api="SELECT", worker="SELECT INSERT UPDATE DELETE", monitor="SELECT"),
     models.queues: _rights(api="SELECT INSERT UPDATE", worker="SELECT", monitor="SELECT"),
+    models.limits: _rights(api="SELECT INSERT UPDATE DELETE", worker="SELECT UPDATE", monitor="SELECT UPDATE"),
+    models.limit_starts: _rights(api="SELECT", worker="SELECT INSERT UPDATE", monitor="SELECT"),
+    models.limit_waits: _rights(
+        api="SELECT UPDATE", worker="SELECT INSERT UPDATE DELETE", monitor="SELECT UPDATE DELETE"
+    ),
     # The monitor submits what schedules do, within the bounds of the keys that set them.
     models.api_keys: _rights(api="SELECT INSERT UPDATE", monitor="SELECT"),
     models.mail_quotas: _rights(api="SELECT INSERT UPDATE", monitor="SELECT INSERT UPDATE"),

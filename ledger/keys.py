@@ -31,6 +31,7 @@ USUAL_SCOPES = (Scope.READ, Scope.WRITE, Scope.STOP)
 
 _FORM = re.compile(r"sluice_([a-z0-9]{8})_([A-Za-z0-9_-]{43})")
 _OWNER = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+OWNERS = "an owner is one lower-case word of up to 32 letters, digits, dots, dashes and underscores"
 _LETTERS = string.ascii_lowercase + string.digits
 _SECRET_BYTES = 32
 
@@ -67,6 +68,11 @@ class Key:
         return self.is_of(secret) and not (self.is_revoked or self.is_expired)
 
 
+def is_owner(word: str) -> bool:
+    """Whether somebody may be called so."""
+    return _OWNER.fullmatch(word) is not None
+
+
 def make() -> Secret:
     """A new key, not yet known to anybody."""
     key_id = "".join(secrets.choice(_LETTERS) for _ in range(8))
@@ -91,8 +97,8 @@ def add(
     note: str = "",
 ) -> None:
     """Let a key in from now on."""
-    if not _OWNER.fullmatch(owner):
-        raise BadKey("an owner is one lower-case word of up to 32 letters, digits, dots, dashes and underscores")
+    if not is_owner(owner):
+        raise BadKey(OWNERS)
     if not scopes:
         raise BadKey(f"a key without a scope opens nothing; there are {', '.join(Scope)}")
     with db.transaction() as connection:

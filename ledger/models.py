@@ -129,6 +129,48 @@ queues = Table(
     Column("changed_at", _time(), nullable=False),
 )
 
+#: How many tasks of a type, or of an owner, may run at once and start within a minute. A claim under a limit locks its
+#: row, so that those under one limit come one after the other.
+limits = Table(
+    "limits",
+    ledger,
+    #: `type` or `owner`.
+    Column("subject", _name(8), primary_key=True),
+    Column("name", _name(64), primary_key=True),
+    Column("most_running", Integer),
+    Column("starts_per_minute", Integer),
+    Column("created_at", _time(), nullable=False),
+    Column("changed_at", _time(), nullable=False),
+)
+
+#: How many tasks started under a limit in each of the last seconds: a ring, in which a second takes the place of one
+#: that is long over.
+limit_starts = Table(
+    "limit_starts",
+    ledger,
+    Column("subject", _name(8), primary_key=True),
+    Column("name", _name(64), primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("second", BigInteger, nullable=False),
+    Column("starts", Integer, nullable=False),
+)
+
+#: The lines before limits that are reached: which throttled task waits in which. Once it was admitted its row keeps a
+#: place for it, until it is claimed. A row of a task that has moved otherwise says nothing.
+limit_waits = Table(
+    "limit_waits",
+    ledger,
+    Column("task_id", _id(), primary_key=True),
+    #: The limit that keeps it.
+    Column("subject", _name(8), nullable=False),
+    Column("name", _name(64), nullable=False),
+    #: The place of its priority, the best being 0.
+    Column("priority_rank", SmallInteger, nullable=False),
+    Column("admitted_at", _time()),
+    Index("ix_limit_waits_line", "subject", "name", "admitted_at", "priority_rank", "task_id"),
+    Index("ix_limit_waits_admitted", "admitted_at"),
+)
+
 #: Which task waits for which. The rows stay when the wait is over; they go with the child.
 dependencies = Table(
     "dependencies",

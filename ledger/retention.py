@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, deliveries, firings, moving, tags
+from ledger import db, deliveries, firings, moving, places, tags
 from ledger.db import earlier
 from ledger.models import dependencies, endings, events, marker, tasks
 from ledger.states import State
@@ -107,6 +107,7 @@ def purge(tasks_over: Sequence[Over], state: State, *, days: float) -> int:
                 connection.execute(delete(dependencies).where(end.in_(doomed)))
             tags.forget(connection, doomed)
             firings.forget(connection, doomed)
+            places.forget(connection, doomed)
             connection.execute(delete(tasks).where(tasks.c.id.in_(doomed)))
             moving.count(connection, purged(state), len(doomed))
         return len(doomed)

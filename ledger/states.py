@@ -19,6 +19,8 @@ class State(StrEnum):
     BLOCKED = "blocked"
     #: A worker may take it. Its ticket is on the way to the broker, in it, or was lost, which the monitor repairs.
     QUEUED = "queued"
+    #: Waits for a place under a limit. The monitor's limits round moves it on.
+    THROTTLED = "throttled"
     #: An attempt works on it under a lease. That attempt moves it on, or the monitor when the lease runs out.
     RUNNING = "running"
     #: Decided: it becomes true. The attempt commits its participants, or the monitor does.
@@ -46,7 +48,7 @@ LIVE = frozenset(State) - FINAL
 #: Ended without their effects. An explicit replay takes a task out of these again, and nothing else ever does.
 REPLAYABLE = FINAL - {State.SUCCEEDED}
 #: Not begun, or between two attempts: a stop ends these at once, and so does their time when it runs out.
-WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.QUEUED, State.RETRYING})
+WAITING = frozenset({State.SCHEDULED, State.BLOCKED, State.QUEUED, State.THROTTLED, State.RETRYING})
 #: What a task is accepted as.
 BEGINNINGS = (State.QUEUED, State.SCHEDULED, State.BLOCKED)
 #: An attempt may be holding locks, temporary files or branches.
@@ -74,12 +76,15 @@ MOVES = {
     for move in (
         _move("due", frozenset({State.SCHEDULED, State.RETRYING}), State.QUEUED),
         # A change of its time, while it waits.
-        _move("postponed", State.QUEUED, State.SCHEDULED),
+        _move("postponed", frozenset({State.QUEUED, State.THROTTLED}), State.SCHEDULED),
         _move("unblocked", State.BLOCKED, State.QUEUED),
         # What it waited for came before its own time did.
         _move("unblocked_early", State.BLOCKED, State.SCHEDULED),
         _move("parent_failed", State.BLOCKED, State.FAILED),
         _move("expired", WAITING, State.EXPIRED),
+        # A worker had its ticket, and there was no place for it.
+        _move("throttled", State.QUEUED, State.THROTTLED),
+        _move("admitted", State.THROTTLED, State.QUEUED),
         _move("claimed", State.QUEUED, State.RUNNING, fenced=True),
         _move("decided", State.RUNNING, State.COMMITTING, fenced=True),
         _move("finished", frozenset({State.RUNNING, State.COMMITTING}), State.SUCCEEDED, fenced=True),

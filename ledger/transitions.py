@@ -33,9 +33,11 @@ from ledger import (
     dependents,
     firings,
     idempotency,
+    limits,
     moving,
     outbox,
     pauses,
+    places,
     quotas,
     tags,
     tickets,
@@ -188,14 +190,17 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
 def claim(
     task_id: str, attempt: int, *, worker: str, lease_seconds: float, terms: Terms | None = None
 ) -> Claim | None:
-    """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, its time has run out, or its
-    queue is paused.
+    """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, its time has run out, its
+    queue is paused, or a limit has no place for it, for which it waits then.
 
     `terms` are those of the ticket; a task that was changed since has another ticket.
     """
 
-    def work(connection: Connection) -> Claim | None:
-        won = moving.move(
+    in_time = or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW)
+    may = and_(in_time, pauses.is_open(), *_on(terms))
+
+    def take(connection: Connection, also: ColumnElement[bool]) -> bool:
+        return moving.move(
             connection,
             "claimed",
             task_id,
@@ -212,7 +217,12 @@ def claim(
             },
             event_attempt=attempt,
             detail={"worker": worker},
-            also=and_(or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW), pauses.is_open(), *_on(terms)),
+            also=also,
+        )
+
+    def work(connection: Connection) -> Claim | None:
+        won = take(connection, and_(may, limits.IS_FREE)) or places.claim(
+            connection, task_id, attempt, may=may, take=lambda: take(connection, may)
         )
         if won:
             return _claim_of(connection, task_id, attempt)

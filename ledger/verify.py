@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, exists, func, literal, or_, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, outbox, xa
+from ledger import db, outbox, places, xa
 from ledger.db import earlier
 from ledger.dependents import IGNORE
 from ledger.models import dependencies, events, marker, schedules, tasks, webhook_deliveries
@@ -179,6 +179,9 @@ def standing_still(books: Connection) -> Found:
         "it has expired": and_(tasks.c.state.in_(sorted(WAITING)), tasks.c.expires_at < late),
         "all that it depends on has ended": and_(tasks.c.state == State.BLOCKED, ~_waits_for_some(late)),
         "its time has come": and_(tasks.c.state.in_([State.SCHEDULED, State.RETRYING]), tasks.c.due_at < late),
+        "no line of a limit has it": and_(
+            tasks.c.state == State.THROTTLED, tasks.c.updated_at < late, ~places.is_in_line()
+        ),
         "it has no ticket": and_(
             tasks.c.state == State.QUEUED, tasks.c.dispatched_at.is_(None), tasks.c.updated_at < late
         ),

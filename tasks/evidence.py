@@ -14,7 +14,9 @@ from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.firings import Firing
 from ledger.leadership import Leader
+from ledger.limits import Use
 from ledger.pauses import Pause
+from ledger.places import Standing
 from ledger.presence import Worker
 from ledger.states import State
 
@@ -76,6 +78,8 @@ class Evidence:
     pause: Pause | None = None
     broker: Broker | None = None
     line: Line | None = None
+    #: Where it stands for a place under its limits.
+    standing: Standing | None = None
     #: Since a lost ticket of this attempt was sent again.
     resent_seconds: float | None = None
     databases: Mapping[str, Sight] = field(default_factory=dict)
@@ -134,6 +138,9 @@ def told(found: Evidence) -> dict[str, Any]:
         answer["error"] = dict(task.error)
     if task.state is State.QUEUED:
         answer |= _queue(found)
+    if found.standing is not None:
+        answer["limits"] = [_limit(use) for use in found.standing.uses]
+        answer["tasks_ahead"] = found.standing.ahead
     if found.parents:
         answer["depends_on"] = {task_id: state or UNKNOWN for task_id, state in found.parents.items()}
     if found.firing:
@@ -164,6 +171,17 @@ def _queue(found: Evidence) -> dict[str, Any]:
         "workers": [_worker(each) for each in found.serving],
         "places": sum(each.said.concurrency for each in found.serving),
         "free_places": sum(each.said.free for each in found.serving),
+    }
+
+
+def _limit(use: Use) -> dict[str, Any]:
+    limit = use.limit
+    return {
+        **limit.whose._asdict(),
+        "most_running": limit.most_running,
+        "running": use.running,
+        "starts_per_minute": limit.starts_per_minute,
+        "starts": use.starts,
     }
 
 

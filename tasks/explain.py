@@ -36,6 +36,7 @@ class Cause(StrEnum):
     WAITS_FOR_TASKS = "waits_for_tasks"
     WAITS_FOR_TIME = "waits_for_time"
     WAITS_FOR_RETRY = "waits_for_retry"
+    LIMIT_REACHED = "limit_reached"
     # It may start and does not.
     QUEUE_PAUSED = "queue_paused"
     BROKER_UNREACHABLE = "broker_unreachable"
@@ -164,6 +165,24 @@ def _overdue(found: Evidence, cause: Cause, words: str) -> Iterator[Reason]:
 
 
 _WHEN_DUE = "The monitor queues it when its time has come."
+
+
+def _throttled(found: Evidence) -> Iterator[Reason]:
+    standing = found.standing
+    reached = [use.reached for use in standing.uses if use.reached] if standing else []
+    ahead = standing.ahead if standing else 0
+    if reached:
+        behind = f"{_counted(ahead, 'task')} wait{'s' if ahead == 1 else ''} before it" if ahead else "it is the next"
+        words = f"It waits for a place: {', and '.join(reached)}; {behind}."
+        yield Reason(Cause.LIMIT_REACHED, words, _WHEN_A_PLACE)
+        return
+    behind = f", with {_counted(ahead, 'task')} before it" if ahead else ""
+    words = f"There is a place again under its limits: it is about to be queued{behind}."
+    missing = list(_monitor(found, found.task.in_state_seconds, "let it in"))
+    yield from missing or [Reason(Cause.LIMIT_REACHED, words, _WHEN_A_PLACE)]
+
+
+_WHEN_A_PLACE = "The monitor queues it when there is a place, the best priority first, then the oldest."
 
 
 def _monitor(found: Evidence, seconds: float, what: str) -> Iterator[Reason]:
@@ -424,6 +443,7 @@ _REASONS: dict[State, Callable[[Evidence], Iterator[Reason]]] = {
     State.SCHEDULED: _scheduled,
     State.BLOCKED: _blocked,
     State.QUEUED: _queued,
+    State.THROTTLED: _throttled,
     State.RUNNING: _running,
     State.COMMITTING: _committing,
     State.REVOKING: _revoking,

@@ -22,7 +22,7 @@ from kombu import Connection
 from sqlalchemy import Row, Select, func, literal_column, select
 
 import celery_config
-from ledger import backlog, branches, db, firings, leadership, pauses, presence, queries
+from ledger import backlog, branches, db, firings, leadership, pauses, places, presence, queries
 from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.callers import EVERYBODY, Caller, owned
@@ -111,6 +111,8 @@ def _gather(row: Row[Any], *, caller: Caller) -> Evidence:
                 resent_seconds=resent_seconds([row]).get(row.id),
                 broker=_in_time(broker, until, _SILENT_BROKER).get(facts.queue, _SILENT),
             )
+        if facts.state is State.THROTTLED:
+            found = replace(found, standing=places.standing(row))
         if facts.state is State.BLOCKED:
             parents = queries.kin(row.id, caller=caller).parents
             found = replace(found, parents={each.id: _state(each.state) for each in parents})
@@ -137,6 +139,7 @@ def about_some(seen: Sequence[Row[Any]]) -> list[Evidence]:
             broker=broker.get(row.queue) if row.state == State.QUEUED else None,
             pause=around.pauses.get(row.queue) if row.state == State.QUEUED else None,
             line=lines.get(row.id),
+            standing=places.standing(row) if row.state == State.THROTTLED else None,
             resent_seconds=resent.get(row.id),
             databases=sights.of(row),
         )
@@ -199,6 +202,7 @@ def _since(moment: Any, name: str) -> Any:
 
 _COLUMNS = (
     tasks.c.id,
+    tasks.c.owner,
     tasks.c.task_type,
     tasks.c.queue,
     tasks.c.state,

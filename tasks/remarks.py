@@ -70,5 +70,5 @@ def _late_ones() -> Iterator[Select[Any]]:
         yield some.where(tasks.c.state == state, tasks.c.due_at < since).order_by(tasks.c.due_at)
     silent = some.where(tasks.c.state == State.RUNNING, tasks.c.lease_until < since)
     yield silent.order_by(tasks.c.lease_until)
-    for state in (State.COMMITTING, State.REVOKING):
+    for state in (State.COMMITTING, State.REVOKING, State.THROTTLED):
         yield some.where(tasks.c.state == state, tasks.c.updated_at < since).order_by(tasks.c.id)

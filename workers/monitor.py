@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import failpoints
-from ledger import db, dependents, fitness, idempotency, leadership, queries, schema, transitions
+from ledger import db, dependents, fitness, idempotency, leadership, places, queries, schema, transitions
 from ledger import schedules as ticking
 from ledger.grants import Role
 from ledger.leadership import Term
+from ledger.limits import Whose
 from ledger.tickets import Ticket
 from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, schedules, storage
 from tasks.dispatch import BrokerUnavailable, Publisher
@@ -42,8 +43,9 @@ BROKER_REST_SECONDS = 3.0
 SCAN_RESTS = 9
 #: Seconds that one round may take to tell dependents: a long chain of failures must not keep the other rounds waiting.
 TELLING_SECONDS = 0.5
-#: The same for ticks.
+#: The same for ticks, and for lines before limits.
 FIRING_SECONDS = 1.0
+ADMITTING_SECONDS = 0.5
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Monitor:
     over: threading.Event = field(default_factory=threading.Event)
     #: The databases that nobody has looked at yet; None before the first look.
     unseen: list[str] | None = None
+    #: The lines before limits that have yet to be looked at, until all are once more.
+    lines: list[Whose] = field(default_factory=list)
     _broker_rests_until: float = 0.0
     _scan_rests_until: float = 0.0
 
@@ -74,6 +78,7 @@ class Monitor:
             Round("due", 0.2, self._send_due),
             Round("schedules", 0.5, self._fire_ticks),
             Round("dependents", 0.2, self._tell_dependents),
+            Round("limits", 0.1, self._admit),
             Round("expired", 0.5, transitions.expire),
             Round("missed", 0.5, self._send_missed),
             Round("expired_leases", 1.0, resolve.expire_leases),
@@ -177,6 +182,20 @@ class Monitor:
         if released and not self._broker_rests():
             dispatch.dispatch(self.publisher, released)
         return told
+
+    def _admit(self) -> int:
+        """Queue what waits for a place under a limit, as far as there are places. Without a broker it would keep them
+        for nothing."""
+        if self._broker_rests():
+            return 0
+        admitted = list[Ticket]()
+        self.lines = self.lines or places.lines()
+        until = time.monotonic() + ADMITTING_SECONDS
+        while self.lines and time.monotonic() < until:
+            admitted += places.admit(self.lines.pop())
+        if admitted:
+            dispatch.dispatch(self.publisher, admitted)
+        return len(admitted)
 
     def _send_missed(self) -> int:
         if self._broker_rests():

@@ -22,6 +22,7 @@ WAITING: dict[State, dict[str, Any]] = {
     State.QUEUED: {},
     State.RETRYING: {},
     State.BLOCKED: {},
+    State.THROTTLED: {},
 }
 
 

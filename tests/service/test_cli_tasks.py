@@ -151,6 +151,7 @@ def test_queues_and_workers_are_shown(sluice: Command) -> None:
     assert sluice("workers", "--json").objects[0]["name"] == life.WORKER
     assert sluice("queues", "pause", "data", "--reason", "a test").out.count("a test") == 3
     assert len(sluice("queues").out.splitlines()) == 10
+    assert "There is no limit." in sluice("limits").err
     assert "a test" not in sluice("queues", "resume", "data").out
 
 

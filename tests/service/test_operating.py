@@ -165,6 +165,48 @@ def test_no_branch_in_doubt_is_told_so() -> None:
     assert document("in-doubt") == {"branches": []}
 
 
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_is_set_listed_and_removed() -> None:
+    life.accept()
+    assert run("limits", "list").output == "none\n"
+    assert "set for type test_quick" in run("limits", "set", "type", "test_quick", "--most-running", "0").output
+    task_id = life.accept()
+    life.work(task_id)
+    [told] = document("limits", "list")["limits"]
+    assert (told["subject"], told["name"], told["most_running"], told["waiting"]) == ("type", "test_quick", 0, 1)
+    assert "test_quick" in run("limits", "list").output
+    assert run("limits", "remove", "type", "test_quick").exit_code == 0
+    assert "there is no limit of type" in run("limits", "remove", "type", "test_quick").output
+    life.work(life.accept())
+    assert life.state(task_id) is State.THROTTLED
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["type", "test_quick"], "--most-running, --starts-per-minute or both"),
+        (["queue", "data.low", "--most-running", "1"], "'owner', 'type'"),
+        (["owner", "Ada L", "--most-running", "1"], "one lower-case word"),
+        (["type", "", "--most-running", "1"], "no name of a task type"),
+        (["type", "test_quick", "--most-running", "-1"], "-1"),
+        (["type", "test_quick", "--starts-per-minute", "0"], "0 is not in the range"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(words: list[str], said: str) -> None:
+    told = run("limits", "set", *words)
+    assert told.exit_code == 2
+    assert said in told.output
+    assert document("limits", "list") == {"limits": []}
+
+
+def test_a_limit_on_what_nobody_has_seen_is_asked_about() -> None:
+    told = run("limits", "set", "type", "test_quik", "--starts-per-minute", "5")
+    assert told.exit_code == 0
+    assert "is the name spelt right?" in told.output
+
+
 # --- replay and resolve --------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,9 @@ import uuid_utils
 from click.testing import CliRunner
 from sqlalchemy import delete, insert, text, update
 
-from ledger import db, dependents, transitions, verify, xa
+from ledger import db, dependents, limits, transitions, verify, xa
 from ledger.__main__ import main
+from ledger.limits import Limit, Subject, Whose
 from ledger.models import events, marker, tasks
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
@@ -52,6 +53,8 @@ def test_all_that_really_happens_is_in_order() -> None:
     transitions.hand_back(handed_back, 1, remark="by a test")
     life.work(handed_back, 2)
     transitions.remark(handed_back, "redispatched", "words that move nothing")
+    limits.put(Limit(Whose(Subject.TYPE, "test_quick"), most_running=1))
+    life.work(life.accept())
     assert broken() == {}
 
 

@@ -16,6 +16,9 @@ from ledger.models import (
     endings,
     events,
     firings,
+    limit_starts,
+    limit_waits,
+    limits,
     marker,
     queues,
     schedules,
@@ -196,6 +199,7 @@ class Books:
             for each in (
                 *(tasks, task_tags, firings, schedules),
                 *(events, counters, dependencies, endings, queues, *told),
+                *(limits, limit_starts, limit_waits),
             ):
                 connection.execute(text(f"TRUNCATE TABLE {each.name}"))
         for engine in self.databases.values():

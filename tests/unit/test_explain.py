@@ -13,7 +13,9 @@ from hypothesis import strategies as some
 from ledger.backlog import MOST_COUNTED, Line
 from ledger.branches import Sight
 from ledger.leadership import Leader
+from ledger.limits import Limit, Subject, Use, Whose
 from ledger.pauses import Pause
+from ledger.places import Standing
 from ledger.presence import GONE_SECONDS, Presence, Worker
 from ledger.states import State
 from tasks.evidence import Broker, Evidence, Facts, told
@@ -78,6 +80,16 @@ def running(**more: Any) -> Evidence:
     return evidence(State.RUNNING, **given | more)
 
 
+INSERTS, ADAS = Whose(Subject.TYPE, "bulk_insert"), Whose(Subject.OWNER, "ada")
+
+
+def throttled(*uses: Use, ahead: int = 0, **more: Any) -> Evidence:
+    return evidence(State.THROTTLED, standing=Standing(uses, INSERTS, ahead), **more)
+
+
+FULL, FREE = Use(Limit(INSERTS, 3), running=3, starts=0), Use(Limit(INSERTS, 3), running=2, starts=0)
+USED_UP = Use(Limit(ADAS, starts_per_minute=1_000), running=0, starts=1_000)
+
 CASES: list[tuple[Evidence, Cause, str]] = [
     (queued(), Cause.IN_LINE, "2 tasks go before it, 0 of better priority and 2 earlier in data.normal; 2 of 2 places"),
     (queued(line=Line(1, 0)), Cause.IN_LINE, "1 task goes before it, 1 of better priority"),
@@ -104,6 +116,12 @@ CASES: list[tuple[Evidence, Cause, str]] = [
         "It waits for retry 1 of 3 after ConnectionError (the other side hung up), which comes in 2.0 s.",
     ),
     (evidence(State.RETRYING, due_in_seconds=-9.0, error=ERROR, leader=None), Cause.MONITOR_MISSING, "to queue it"),
+    (throttled(FULL, ahead=1), Cause.LIMIT_REACHED, "3 of at most 3 bulk_insert tasks run; 1 task waits before it."),
+    (throttled(USED_UP), Cause.LIMIT_REACHED, "1,000 of at most 1,000 tasks of ada have started within a minute;"),
+    (throttled(FULL, USED_UP, ahead=7), Cause.LIMIT_REACHED, "run, and 1,000 of at most 1,000 tasks of ada have"),
+    (throttled(FREE), Cause.LIMIT_REACHED, "There is a place again under its limits: it is about to be queued."),
+    (throttled(FREE, ahead=2), Cause.LIMIT_REACHED, "about to be queued, with 2 tasks before it."),
+    (throttled(FREE, leader=None), Cause.MONITOR_MISSING, "No monitor is at work to let it in, which was due 30 s"),
     (
         evidence(State.BLOCKED, parents={"x": State.RUNNING, "y": State.SUCCEEDED}),
         Cause.WAITS_FOR_TASKS,
@@ -204,6 +222,7 @@ _EVIDENCE = some.builds(
     pause=some.none() | some.just(Pause(NOON, "why")),
     line=some.none() | some.builds(Line, some.integers(0, 2), some.integers(0, 2)),
     leader=some.none() | some.just(LEADER),
+    standing=some.none() | some.sampled_from([Standing((), None, 0), Standing((FULL, USED_UP), ADAS, 3)]),
     parents=some.dictionaries(some.sampled_from("ab"), some.none() | some.sampled_from(State)),
     databases=some.dictionaries(some.sampled_from(["data", "archive"]), some.sampled_from(Sight)),
     in_state_seconds=some.floats(0, 100),

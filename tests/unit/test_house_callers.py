@@ -37,6 +37,7 @@ NAMES_NO_TASK = {
     "ledger.fitness",
     "ledger.keys",
     "ledger.leadership",
+    "ledger.limits",
     "ledger.pauses",
     "ledger.presence",
     "ledger.schema",

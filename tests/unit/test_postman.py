@@ -44,6 +44,9 @@ LEFT_OUT = {
     "POST /api/webhooks/secrets": "it would take the place of the secret that signs",
     "DELETE /api/webhooks/secrets/{secret_id}": "it would end the secret that signs",
     "POST /api/tasks/{task_id}/deliveries/{seq}/retry": "a delivery is there where a receiver is",
+    "GET /api/limits": "it wants an admin's key",
+    "PUT /api/limits/{subject}/{whose}": "it would bound everybody's tasks of a type",
+    "DELETE /api/limits/{subject}/{whose}": "it would take the place of the operator's decision",
     "POST /dpd_insert": "deprecated",
     "POST /dpd_insert/{num}": "deprecated",
 }

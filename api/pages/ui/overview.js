@@ -90,7 +90,7 @@ function buildKind(kind) {
       isAdmin && make("button", { type: "button", class: "small", "data-act": kind })),
     make("table", {},
       make("thead", {}, make("tr", {}, head("Priority"), head("Waiting", { class: "figure" }),
-        head("Running", { class: "figure" }), head("Later", { class: "figure later", title: "Scheduled, or between two attempts" }),
+        head("Running", { class: "figure" }), head("Later", { class: "figure later", title: "Scheduled, between two attempts, or waiting for a place under a limit" }),
         head("Oldest", { class: "figure", title: "For how long the first of those that wait has been ready" }),
         make("td", {}))),
       make("tbody")));
@@ -123,7 +123,7 @@ function refreshQueue(row, queue) {
   const values = {
     ready: number(queue.ready),
     running: number(queue.running),
-    later: number(queue.scheduled + queue.retrying),
+    later: number(queue.scheduled + queue.retrying + queue.throttled),
     oldest: queue.oldest_seconds === null ? "–" : span(queue.oldest_seconds),
   };
   for (const [name, words] of Object.entries(values)) {

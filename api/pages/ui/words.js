@@ -2,7 +2,7 @@
 
 /** The states in the order of a life; the last four are ends. */
 export const STATES = [
-  "scheduled", "blocked", "queued", "running", "committing", "revoking", "retrying",
+  "scheduled", "blocked", "queued", "throttled", "running", "committing", "revoking", "retrying",
   "succeeded", "failed", "revoked", "expired",
 ];
 const ENDS = new Set(["succeeded", "failed", "revoked", "expired"]);
@@ -19,6 +19,8 @@ const EVENTS = {
   unblocked_early: "What it waited for has succeeded; its own time has not come",
   parent_failed: "A task that it depends on did not succeed",
   expired: "Expired before it began",
+  throttled: "A limit is reached: it waits for a place",
+  admitted: "There is a place for it",
   claimed: "A worker took it",
   decided: "Decided: it becomes true",
   finished: "Finished",
