@@ -78,7 +78,7 @@ class Monitor:
             Round("due", 0.2, self._send_due),
             Round("schedules", 0.5, self._fire_ticks),
             Round("dependents", 0.2, self._tell_dependents),
-            Round("limits", 0.1, self._admit),
+            Round("limits", 0.2, self._admit),
             Round("expired", 0.5, transitions.expire),
             Round("missed", 0.5, self._send_missed),
             Round("expired_leases", 1.0, resolve.expire_leases),
