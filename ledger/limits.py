@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Connection,
     Row,
+    Select,
     and_,
     delete,
     func,
@@ -147,7 +148,8 @@ def _waiting(connection: Connection, whose: Whose) -> int:
     """A task that was stopped leaves its row in the line, until the line comes to it."""
     waiting = limit_waits.join(tasks, tasks.c.id == limit_waits.c.task_id)
     in_line = [_is(limit_waits, whose), limit_waits.c.admitted_at.is_(None), tasks.c.state == State.THROTTLED]
-    some = select(literal(1)).select_from(waiting).where(*in_line).limit(MOST_COUNTED).subquery()
+    in_order = select(literal(1)).prefix_with("STRAIGHT_JOIN").select_from(waiting)
+    some = in_order.where(*in_line).limit(MOST_COUNTED).subquery()
     return connection.execute(select(func.count()).select_from(some)).scalar_one()
 
 
@@ -191,12 +193,13 @@ def _one(whose: Whose) -> Any:
 def _use(connection: Connection, row: Row[Any], *, is_locked: bool = False) -> Use:
     whose = Whose(Subject(row.subject), row.name)
     limit = Limit(whose, row.most_running, row.starts_per_minute, row.changed_at)
-    return Use(
-        limit,
-        running=_running(connection, whose, waits=is_locked and bool(row.is_young)),
-        starts=0 if limit.starts_per_minute is None else _starts(connection, whose),
-        kept=_kept(connection, whose),
-    )
+    running = _running(whose)
+    if is_locked and row.is_young:
+        # A claim that found no limit, a moment before this one was there, shows once it is over: this waits for it.
+        connection.execute(running.with_for_update(read=True))
+    counts = [running, _kept(whose), *([] if limit.starts_per_minute is None else [_starts(whose)])]
+    taken = connection.execute(select(*(each.scalar_subquery() for each in counts))).one()
+    return Use(limit, running=taken[0], kept=taken[1], starts=int(taken[2]) if len(taken) > 2 else 0)
 
 
 #: Tasks that are active are at most as many as there are places in workers: that is why the index of a state will do.
@@ -207,30 +210,28 @@ def _column(whose: Whose) -> ColumnElement[str]:
     return tasks.c.task_type if whose.subject is Subject.TYPE else tasks.c.owner
 
 
-def _running(connection: Connection, whose: Whose, *, waits: bool) -> int:
-    """How many tasks attempts hold. A claim that found no limit, a moment before this one was there, locks nothing of
-    ours and shows only once it is over: so while a limit is young, this `waits` for those who are moving tasks."""
-    held = (
+def _running(whose: Whose) -> Select[Any]:
+    """How many tasks attempts hold."""
+    return (
         select(func.count())
         .select_from(tasks)
         .with_hint(tasks, f"FORCE INDEX ({_INDEXES[whose.subject]})")
         .where(tasks.c.state.in_(sorted(ACTIVE)), _column(whose) == whose.name)
     )
-    return connection.execute(held.with_for_update(read=True) if waits else held).scalar_one()
 
 
-def _starts(connection: Connection, whose: Whose) -> int:
+def _kept(whose: Whose) -> Select[Any]:
+    waiting = limit_waits.join(tasks, tasks.c.id == limit_waits.c.task_id)
+    lately = limit_waits.c.admitted_at > db.earlier(KEPT_SECONDS)
+    on_its_way = [lately, tasks.c.state == State.QUEUED, _column(whose) == whose.name]
+    # Those few first, and not all that the owner or the type has queued.
+    return select(func.count()).prefix_with("STRAIGHT_JOIN").select_from(waiting).where(*on_its_way)
+
+
+def _starts(whose: Whose) -> Select[Any]:
     """Within the last minute, and up to a second more: a minute touches 61 seconds."""
     late = limit_starts.c.second >= _SECOND - MINUTE_SECONDS
-    found = select(func.coalesce(func.sum(limit_starts.c.starts), 0)).where(_is(limit_starts, whose), late)
-    return int(connection.execute(found).scalar_one())
-
-
-def _kept(connection: Connection, whose: Whose) -> int:
-    kept = limit_waits.join(tasks, tasks.c.id == limit_waits.c.task_id)
-    lately = limit_waits.c.admitted_at > db.earlier(KEPT_SECONDS)
-    on_its_way = select(func.count()).select_from(kept).where(lately, tasks.c.state == State.QUEUED)
-    return connection.execute(on_its_way.where(_column(whose) == whose.name)).scalar_one()
+    return select(func.coalesce(func.sum(limit_starts.c.starts), 0)).where(_is(limit_starts, whose), late)
 
 
 #: MySQL assigns from left to right: the second is compared before it is replaced.

@@ -61,21 +61,24 @@ def claim(
     if row is None:
         return False
     uses = limits.locked(connection, limits.of(row))
-    kept_by = _kept_by(connection, task_id, uses)
+    # Of an admission, or of a wait that ended otherwise.
+    waited = connection.execute(select(_w.admitted_at).where(_w.task_id == task_id)).first()
+    is_admitted = waited is not None and waited.admitted_at is not None
+    kept_by = _kept_by(connection, task_id, uses, is_admitted=is_admitted)
     if kept_by is None:
         if take():
             limits.count_start(connection, uses)
-            connection.execute(delete(limit_waits).where(_w.task_id == task_id))
+            if waited is not None:
+                connection.execute(delete(limit_waits).where(_w.task_id == task_id))
             return True
     elif _throttle(connection, task_id, attempt - 1, kept_by, its_turn):
         _enter_line(connection, task_id, kept_by.limit.whose)
     return False
 
 
-def _kept_by(connection: Connection, task_id: str, uses: Sequence[Use]) -> Use | None:
+def _kept_by(connection: Connection, task_id: str, uses: Sequence[Use], *, is_admitted: bool) -> Use | None:
     """The limit that has no place for the task."""
-    admitted = select(_w.task_id).where(_w.task_id == task_id, _w.admitted_at.is_not(None))
-    if uses and connection.execute(admitted).first():
+    if is_admitted:
         return next((use for use in uses if use.reached), None)
     return next((use for use in uses if use.room <= 0 or _has_line(connection, task_id, use.limit.whose)), None)
 
