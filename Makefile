@@ -6,7 +6,7 @@ SLUICE := .venv/bin/python -m cli
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql lint clean pins bootstrap bootstrap-dev
+.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql lint clean pins secrets bootstrap bootstrap-dev
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ postman: .venv/bin/python ## run the Postman collection against the running stac
 
 mysql: ## fetch a real MySQL server for the tests, into .sluice/mysql-server
 	@$(PYTHON) -m cli.mysql_packages $(if $(OPTIONAL),--optional)
+
+secrets: ## write the passwords and keys of docker-compose.yml, into .sluice-secrets
+	@$(PYTHON) -m cli.containers.secrets
 
 lint: bootstrap-dev ## ruff and mypy
 	@.venv/bin/ruff check .

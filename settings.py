@@ -287,6 +287,7 @@ _STACK_VARIABLES = frozenset(
         "SLUICE_API_PORT",
         "SLUICE_FLOWER_PORT",
         "SLUICE_RABBITMQ_UI_PORT",
+        "SLUICE_MAIL_UI_PORT",
     }
 )
 

@@ -11,10 +11,12 @@ import os
 import pwd
 import shutil
 import subprocess
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
 from cli import mysql_packages, placement, roles
+from cli.credentials import Credentials
 from cli.layout import MYSQL, write_private
 from cli.program import Program
 from cli.site import Site
@@ -117,20 +119,22 @@ binlog-expire-logs-seconds = 3600
 
 
 def _first_statements(site: Site, server: str) -> str:
-    """Run by every start before the first connection: one statement per line, each harmless when repeated.
+    """Run by every start before the first connection."""
+    return first_statements(site.credentials, placement.schemas(site.databases, server), host="127.0.0.1")
+
+
+def first_statements(credentials: Credentials, schemas: Iterable[str], *, host: str) -> str:
+    """The databases and the users: one statement per line, each harmless when repeated.
 
     The pattern lets the set-up make and drop databases of its own kind, as the tests do, and pass on rights in them to
     the service's users, who begin with none.
     """
-    users = {user: f"'{user}'@'127.0.0.1'" for user in (roles.USER, *roles.OF_DATABASES.values())}
+    users = {user: f"'{user}'@'{host}'" for user in (roles.USER, *roles.OF_DATABASES.values())}
     return "\n".join(
         [
+            *(f"CREATE DATABASE IF NOT EXISTS {schema};" for schema in schemas),
             *(
-                f"CREATE DATABASE IF NOT EXISTS {schema};"
-                for schema in placement.schemas(site.databases, server)
-            ),
-            *(
-                f"{verb} {account} IDENTIFIED WITH caching_sha2_password BY '{site.credentials.of(NAME, user)}';"
+                f"{verb} {account} IDENTIFIED WITH caching_sha2_password BY '{credentials.of(NAME, user)}';"
                 for user, account in users.items()
                 for verb in ("CREATE USER IF NOT EXISTS", "ALTER USER")
             ),

@@ -13,6 +13,7 @@ import json
 import shlex
 
 from cli import roles
+from cli.credentials import Credentials
 from cli.layout import write_private
 from cli.ports import Wanted
 from cli.program import Program
@@ -149,7 +150,7 @@ def prepare(site: Site) -> None:
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(folder / "rabbitmq.conf", _options(site))
     write_private(folder / "enabled_plugins", "[rabbitmq_management].\n")
-    write_private(folder / "definitions.json", json.dumps(_definitions(site), indent=2))
+    write_private(folder / "definitions.json", json.dumps(definitions(site.credentials), indent=2))
 
 
 def _options(site: Site) -> str:
@@ -171,12 +172,13 @@ disk_free_limit.absolute = 200MB
 """
 
 
-def _definitions(site: Site) -> dict[str, object]:
+def definitions(credentials: Credentials) -> dict[str, object]:
+    """Its users and their permissions, in the form in which it loads them."""
     return {
         "users": [
             {
                 "name": user,
-                "password_hash": password_hash(site.credentials.of(NAME, user)),
+                "password_hash": password_hash(credentials.of(NAME, user)),
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
                 # Without a tag nobody is let in to the page.
                 "tags": ["monitoring"] if user == WATCH else [],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from cli import roles
+from cli.credentials import Credentials
 from cli.layout import write_private
 from cli.ports import Wanted
 from cli.program import Program
@@ -44,18 +45,12 @@ def prepare(site: Site) -> None:
 
 
 def _options(site: Site) -> str:
-    users = (
-        f"user {user} on #{_hash(site, user)} resetchannels ~sluice:* -@all +@connection {rights} -@dangerous"
-        for user, rights in _RIGHTS.items()
-    )
     return "\n".join(
         [
             "# Written anew by every `sluice up`.",
             "bind 127.0.0.1",
             f"port {site.ports[NAME]}",
-            "user default off",
-            f"user {USER} on #{_hash(site, USER)} allchannels ~* +@all",
-            *users,
+            *users(site.credentials),
             f'dir "{site.layout.server(NAME) / "data"}"',
             "daemonize no",
             "# A changed title overwrites the environment, by which the stack recognises its processes.",
@@ -68,5 +63,17 @@ def _options(site: Site) -> str:
     )
 
 
-def _hash(site: Site, user: str) -> str:
-    return hashlib.sha256(site.credentials.of(NAME, user).encode()).hexdigest()
+def users(credentials: Credentials) -> list[str]:
+    """The lines that say who may come in, and to do what."""
+
+    def login(user: str) -> str:
+        return f"user {user} on #{hashlib.sha256(credentials.of(NAME, user).encode()).hexdigest()}"
+
+    return [
+        "user default off",
+        f"{login(USER)} allchannels ~* +@all",
+        *(
+            f"{login(user)} resetchannels ~sluice:* -@all +@connection {rights} -@dangerous"
+            for user, rights in _RIGHTS.items()
+        ),
+    ]

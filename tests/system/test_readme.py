@@ -2,57 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-from dataclasses import dataclass
-
 from cli.stack import Stack
-from tests.conftest import CHECKOUT
-
-README = CHECKOUT / "README.md"
-#: The words before a block, and the block.
-_BLOCK = re.compile(r"([^\n]*)\n+```(?:sh|bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-#: What a reader sees on the screen stays as it is; the status of each answer is told beside it.
-TELLING_CURL = 'curl() { command curl --max-time 60 --write-out "%{stderr}status %{http_code}\\n" "$@"; }'
-
-
-@dataclass(frozen=True)
-class Block:
-    words: str
-    commands: str
-
-    @property
-    def shows_an_error(self) -> bool:
-        return self.words.startswith("Errors ")
-
-
-def speaking_blocks() -> list[Block]:
-    """The fenced blocks that speak to the service, and those that they need, in their order."""
-    blocks = [Block(*found) for found in _BLOCK.findall(README.read_text(encoding="utf-8"))]
-    speak = ("curl", "SLUICE_URL=", "./sluice ")
-    return [block for block in blocks if any(word in block.commands for word in speak)]
+from tests import readme
 
 
 def test_the_readmes_lines_run_as_pasted(stack: Stack) -> None:
-    """In one shell and one after the other, as a reader pastes them."""
-    blocks = speaking_blocks()
-    for word in ("curl ", "./sluice "):
-        assert sum(block.commands.count(word) for block in blocks) >= 5, f"the README lost its lines with {word}"
-    script = ["set -euo pipefail", TELLING_CURL]
-    for number, block in enumerate(blocks):
-        script += [f"echo block {number} >&2", block.commands]
-    done = subprocess.run(
-        ["/bin/bash", "-c", "\n".join(script)],
-        cwd=CHECKOUT,
-        env=dict(os.environ) | stack.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, f"exit code {done.returncode} after:\n{done.stdout}\n{done.stderr}"
-    for number, told in enumerate(done.stderr.split("block ")[1:]):
-        statuses = [int(status) for status in re.findall(r"status (\d+)", told)]
-        shown = range(400, 500) if blocks[number].shows_an_error else range(200, 300)
-        assert all(status in shown for status in statuses), f"{statuses} for:\n{blocks[number].commands}"
+    readme.run(stack.environment())

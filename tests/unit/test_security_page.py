@@ -19,7 +19,7 @@ def test_every_promise_names_tests_that_are_there() -> None:
     promises = [row for row in rows if "`" in row[2] and ".py" in row[2]]
     assert len(promises) > 15
     for against, _, shown in promises:
-        files = re.findall(r"`((?:unit|service|system)/\w+\.py)`", shown)
+        files = re.findall(r"`((?:unit|service|system|containers)/\w+\.py)`", shown)
         assert files, against
         code = "".join((CHECKOUT / "tests" / file).read_text(encoding="utf-8") for file in files)
         for name in re.findall(r"`(test_\w+)`", shown):
