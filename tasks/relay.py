@@ -1,8 +1,10 @@
 """Sends the tickets of freshly accepted tasks from a thread of the accepting process, so that no client waits for the
 broker.
 
-It holds nothing that matters: the rows are on disk, and what this thread misses, because the broker is away or the
-process is killed, the monitor sends.
+It holds nothing that matters: the rows are on disk, and what this thread misses, because the broker is away, the
+process is killed, or more is accepted than it can send, the monitor sends. One of the two sends a ticket, and not both:
+what has waited here for FRESH_SECONDS is left to the monitor, which begins `workers.monitor.MISSED_AFTER_SECONDS` after
+the acceptance. What lies between the two is the time for a batch to be confirmed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ledger import db
 from ledger.tickets import Ticket
@@ -22,8 +26,16 @@ log = logging.getLogger(__name__)
 
 #: Tickets that may wait here; beyond it they are left to the monitor.
 MOST_WAITING = 10_000
+#: Seconds that a ticket may wait here.
+FRESH_SECONDS = 1.0
 
-_waiting: queue.Queue[Ticket] = queue.Queue(MOST_WAITING)
+
+class _Waiting(NamedTuple):
+    ticket: Ticket
+    since: float
+
+
+_waiting: queue.Queue[_Waiting] = queue.Queue(MOST_WAITING)
 _thread: threading.Thread | None = None
 _starting = threading.Lock()
 
@@ -31,9 +43,10 @@ _starting = threading.Lock()
 def send_soon(tickets: Sequence[Ticket]) -> None:
     """Hand tickets over and return at once."""
     _start()
+    now = time.monotonic()
     for ticket in tickets:
         try:
-            _waiting.put_nowait(ticket)
+            _waiting.put_nowait(_Waiting(ticket, now))
         except queue.Full:
             log.info("too many tickets wait, leaving the rest to the monitor", extra={"action": "relay_full"})
             return
@@ -69,11 +82,12 @@ def _run() -> None:
 
 
 def _take() -> list[Ticket]:
-    """The next ticket, and whatever came meanwhile."""
-    tickets = [_waiting.get()]
-    while len(tickets) < BATCH:
+    """The next tickets that are fresh; none when all that came meanwhile have waited for too long."""
+    found = [_waiting.get()]
+    while len(found) < BATCH:
         try:
-            tickets.append(_waiting.get_nowait())
+            found.append(_waiting.get_nowait())
         except queue.Empty:
             break
-    return tickets
+    oldest = time.monotonic() - FRESH_SECONDS
+    return [each.ticket for each in found if each.since > oldest]

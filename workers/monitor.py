@@ -35,8 +35,8 @@ from workers.leading import TRY_SECONDS, Lead
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the accepting process has to send a ticket itself.
-MISSED_AFTER_SECONDS = 2.0
+#: Seconds that the accepting process has to send a ticket itself: `tasks.relay.FRESH_SECONDS`, and those of a batch.
+MISSED_AFTER_SECONDS = 3.0
 #: Seconds for which an unreachable broker is left alone.
 BROKER_REST_SECONDS = 3.0
 #: Counting a million waiting tickets takes its time; so many times as long nobody counts after it.

@@ -83,6 +83,18 @@ def test_what_does_not_fit_is_left_to_the_monitor(monkeypatch: pytest.MonkeyPatc
     assert len(queries.undispatched(-1)) == len(tasks)
 
 
+def test_what_has_waited_for_long_is_left_to_the_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    long_ago = time.monotonic() - relay.FRESH_SECONDS
+    with monkeypatch.context() as busy:
+        busy.setattr(relay, "_start", lambda: None)
+        busy.setattr(time, "monotonic", lambda: long_ago)
+        [late] = submit.submit([Submission("test_quick")])
+    [fresh] = submit.submit([Submission("test_quick")])
+    eventually(lambda: life.task(fresh.task_id).dispatched_at)
+    assert [message.headers["id"] for message in broker.take(QUEUE)] == [fresh.task_id]
+    assert [ticket.task_id for ticket in queries.undispatched(-1)] == [late.task_id]
+
+
 def test_a_wrong_submission_keeps_all_of_them_out() -> None:
     with pytest.raises(submit.BadParameters):
         submit.submit([Submission("test_quick"), Submission("bulk_insert", {"rows": 0})])
