@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
+import hypothesis
 import pytest
 
 from cli import mysql_packages, placement
@@ -21,6 +22,10 @@ from cli.trouble import Trouble
 from tests.browser import chromium, tab  # noqa: F401  fixtures of more than one room
 
 T = TypeVar("T")
+
+# What takes long on a busy machine is no fault of the example's.
+hypothesis.settings.register_profile("sluice", deadline=None)
+hypothesis.settings.load_profile("sluice")
 
 CHECKOUT = Path(__file__).parent.parent
 #: Empty, or which one of several processes that share the tests this is.

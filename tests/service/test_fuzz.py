@@ -76,7 +76,6 @@ def ask(requests: Any, number: int, *, is_right: bool) -> None:
     @seed(1)
     @settings(
         max_examples=number,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

@@ -87,7 +87,7 @@ def test_every_move_writes_one_event_and_a_loss_none() -> None:
     assert life.task(task_id).result == {"a": 1}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     walk=st.lists(
         st.tuples(st.sampled_from([*VERBS, "stop", "due"]), st.sampled_from([0, 0, 0, 1])), max_size=14

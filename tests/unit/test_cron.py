@@ -7,7 +7,7 @@ from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import cron
@@ -77,7 +77,6 @@ MOMENTS = st.one_of(
 ).map(lambda moment: moment.replace(tzinfo=UTC))
 
 
-@settings(deadline=None)
 @given(crons(), MOMENTS, st.floats(0, 0.999))
 def test_the_next_tick_is_the_same_from_everywhere_before_it(each: Cron, after: datetime, part: float) -> None:
     """Whoever counts anew, after a restart or a pause, misses none and makes up none."""
@@ -88,7 +87,6 @@ def test_the_next_tick_is_the_same_from_everywhere_before_it(each: Cron, after: 
     assert each.following(first - timedelta(microseconds=1)) == first
 
 
-@settings(deadline=None)
 @given(crons(), MOMENTS, st.integers(1, 5), st.timedeltas(timedelta(0), timedelta(days=2)))
 def test_the_latest_ticks_are_the_last_of_all(each: Cron, since: datetime, most: int, span: timedelta) -> None:
     until = since + span
@@ -106,7 +104,6 @@ def test_what_is_no_expression_is_refused_with_an_example(words: str) -> None:
         cron.parsed(words, "UTC")
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("0123456789*/,-#LW MONFRI²ß\t"), max_size=120))
 def test_any_words_are_an_expression_or_refused(words: str) -> None:
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import states
@@ -71,7 +71,6 @@ def test_a_moves_name_fits_the_column_of_its_event(move: Move) -> None:
     assert move.enters not in move.leaves
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_every_walk_through_the_table_stays_in_it(data: st.DataObject) -> None:
     state = data.draw(st.sampled_from(BEGINNINGS))
