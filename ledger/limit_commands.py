@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 from sqlalchemy import select
 
 from ledger import db, keys, limits
-from ledger.limits import Limit, Subject, Use, Whose
+from ledger.limits import Limit, Subject, Whose
 from ledger.models import tasks
 from ledger.telling import json_option, refusals, table, tell
 
@@ -31,24 +29,12 @@ def commands() -> None:
 def list_(as_json: bool) -> None:
     """Show every limit, what is taken under it, and how many tasks wait."""
     with refusals():
-        found = [_told(*each) for each in limits.listed()]
+        found = [use.told() | {"waiting": waiting} for use, waiting in limits.listed()]
     lines = table(list(_HEADING), [tuple(each[name] for name in _HEADING) for each in found]) if found else ["none"]
     tell({"limits": found}, lines, as_json=as_json)
 
 
 _HEADING = ("subject", "name", "most_running", "running", "starts_per_minute", "starts", "waiting")
-
-
-def _told(use: Use, waiting: int) -> dict[str, Any]:
-    limit = use.limit
-    return {
-        **limit.whose._asdict(),
-        "most_running": limit.most_running,
-        "running": use.running,
-        "starts_per_minute": limit.starts_per_minute,
-        "starts": use.starts,
-        "waiting": waiting,
-    }
 
 
 @commands.command("set")

@@ -111,6 +111,16 @@ class Use:
             return f"{self.starts:,} of at most {most} {limit.tasks} have started within a minute"
         return ""
 
+    def told(self) -> dict[str, Any]:
+        """As answers and commands show it."""
+        return {
+            **self.limit.whose._asdict(),
+            "most_running": self.limit.most_running,
+            "running": self.running,
+            "starts_per_minute": self.limit.starts_per_minute,
+            "starts": self.starts,
+        }
+
 
 # --- the operator ----------------------------------------------------------------------------------------------------
 

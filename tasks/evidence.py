@@ -14,7 +14,6 @@ from ledger.backlog import Line
 from ledger.branches import Sight
 from ledger.firings import Firing
 from ledger.leadership import Leader
-from ledger.limits import Use
 from ledger.pauses import Pause
 from ledger.places import Standing
 from ledger.presence import Worker
@@ -139,7 +138,7 @@ def told(found: Evidence) -> dict[str, Any]:
     if task.state is State.QUEUED:
         answer |= _queue(found)
     if found.standing is not None:
-        answer["limits"] = [_limit(use) for use in found.standing.uses]
+        answer["limits"] = [use.told() for use in found.standing.uses]
         answer["tasks_ahead"] = found.standing.ahead
     if found.parents:
         answer["depends_on"] = {task_id: state or UNKNOWN for task_id, state in found.parents.items()}
@@ -171,17 +170,6 @@ def _queue(found: Evidence) -> dict[str, Any]:
         "workers": [_worker(each) for each in found.serving],
         "places": sum(each.said.concurrency for each in found.serving),
         "free_places": sum(each.said.free for each in found.serving),
-    }
-
-
-def _limit(use: Use) -> dict[str, Any]:
-    limit = use.limit
-    return {
-        **limit.whose._asdict(),
-        "most_running": limit.most_running,
-        "running": use.running,
-        "starts_per_minute": limit.starts_per_minute,
-        "starts": use.starts,
     }
 
 
