@@ -64,6 +64,8 @@ def _install(folder: Path) -> None:
             "--innodb-undo-tablespaces=3",
         ],
         cwd=folder,
+        # The installing server ends at its first temporary table that another one, starting, cleared out of /tmp.
+        env=os.environ | {"TMPDIR": str(folder / "tmp")},
         capture_output=True,
         text=True,
         check=False,
