@@ -1,4 +1,4 @@
-"""The README's commands: which of its blocks speak to the service, and running them as a reader pastes them."""
+"""The commands of a page: which of its blocks speak to the service, and running them as a reader pastes them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.conftest import CHECKOUT
 
 README = CHECKOUT / "README.md"
+QUICKSTART = CHECKOUT / "docs" / "quickstart.md"
 #: The words before a block, and the block.
 _BLOCK = re.compile(r"([^\n]*)\n+```(?:sh|bash|console)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: What a reader sees on the screen stays as it is; the status of each answer is told beside it.
@@ -27,18 +29,18 @@ class Block:
         return self.words.startswith("Errors ")
 
 
-def speaking_blocks() -> list[Block]:
+def speaking_blocks(page: Path = README) -> list[Block]:
     """The fenced blocks that speak to the service, and those that they need, in their order."""
-    blocks = [Block(*found) for found in _BLOCK.findall(README.read_text(encoding="utf-8"))]
+    blocks = [Block(*found) for found in _BLOCK.findall(page.read_text(encoding="utf-8"))]
     speak = ("curl", "SLUICE_URL=", "./sluice ")
     return [block for block in blocks if any(word in block.commands for word in speak)]
 
 
-def run(environment: Mapping[str, str], *, within: float = 120) -> None:
-    """In one shell and one after the other; each answer must be what the README says."""
-    blocks = speaking_blocks()
-    for word in ("curl ", "./sluice "):
-        assert sum(block.commands.count(word) for block in blocks) >= 5, f"the README lost its lines with {word}"
+def run(environment: Mapping[str, str], page: Path = README, *, within: float = 120) -> None:
+    """In one shell and one after the other; each answer must be what the page says."""
+    blocks = speaking_blocks(page)
+    for word in ("curl ", "./sluice ") if page == README else ("./sluice ",):
+        assert sum(block.commands.count(word) for block in blocks) >= 5, f"{page.name} lost its lines with {word}"
     script = ["set -euo pipefail", TELLING_CURL]
     for number, block in enumerate(blocks):
         script += [f"echo block {number} >&2", block.commands]
