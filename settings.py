@@ -102,6 +102,8 @@ class Settings(BaseSettings):
 
     #: The names that requests may call this service by in `Host`; any without one.
     hosts: Words = Field((), alias="SLUICE_HOSTS")
+    #: The networks of proxies, which are believed about whom a request comes from.
+    proxies: Words = Field((), alias="SLUICE_PROXIES")
     #: Seed 1's GET routes that change something; POST and DELETE always work.
     legacy_get: bool = Field(False, alias="SLUICE_LEGACY_GET")
     body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)
@@ -187,7 +189,7 @@ class Settings(BaseSettings):
     def webhook_port_ranges(self) -> list[range]:
         return [_range_of_ports(word) for word in self.webhook_ports]
 
-    @field_validator("webhook_networks")
+    @field_validator("webhook_networks", "proxies")
     @classmethod
     def _are_networks(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         for word in words:
@@ -200,6 +202,10 @@ class Settings(BaseSettings):
     @property
     def webhook_private_networks(self) -> list[Network]:
         return [ip_network(word) for word in self.webhook_networks]
+
+    @property
+    def proxy_networks(self) -> list[Network]:
+        return [ip_network(word) for word in self.proxies]
 
     @field_validator("tables")
     @classmethod

@@ -21,6 +21,7 @@ from api import (
     keys,
     limits,
     metrics,
+    proxies,
     queues,
     quotas,
     schedules,
@@ -63,6 +64,7 @@ def create_app() -> Flask:
     for room in rooms:
         app.register_blueprint(room.blueprint)
     auth.guard(app)
+    app.wsgi_app = proxies.Believed(app.wsgi_app, settings().proxy_networks)  # type: ignore[assignment]
     return app
 
 

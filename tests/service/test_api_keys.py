@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
@@ -126,6 +127,34 @@ def test_many_wrong_keys_end_in_a_pause_for_their_address_only(servers: object) 
     elsewhere = door_for(keys.make().words)
     elsewhere.environ_base["REMOTE_ADDR"] = "192.0.2.7"
     assert elsewhere.get("/api/tasks").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told", "status"),
+    [
+        ("10.9.0.0/16", "192.0.2.7", 401),  # of the address that the proxy has seen there is nothing bad to say
+        ("10.9.0.0/16", "192.0.2.7, 198.51.100.1", 429),  # what its client says of himself counts for nothing
+        ("10.9.0.0/16, 10.8.0.1", "192.0.2.7, 10.8.0.1", 401),  # one of ours behind another
+        ("10.9.0.0/16", "198.51.100.1, 10.8.0.1", 401),  # of the second, not ours, there is nothing bad to say
+        ("10.8.0.0/16", "192.0.2.7", 429),  # not a proxy of ours
+        ("", "192.0.2.7", 429),
+    ],
+)
+def test_who_failed_is_known_behind_a_proxy_of_ours_only(
+    configured: Callable[..., None], proxies: str, told: str, status: int
+) -> None:
+    configured(SLUICE_PROXIES=proxies)
+    app = create_app()
+    guesses = [guess(app, proxy="10.9.0.1", told="198.51.100.1") for _ in range(auth.MOST_FAILURES + 1)]
+    assert guesses[-1] == 429
+    assert guess(app, proxy="10.9.0.1", told=told) == status
+
+
+def guess(app: Flask, *, proxy: str, told: str) -> int:
+    """What a wrong key is answered that comes by a proxy."""
+    door = door_for(keys.make().words, app)
+    door.environ_base |= {"REMOTE_ADDR": proxy, "HTTP_X_FORWARDED_FOR": told}
+    return door.get("/api/tasks").status_code
 
 
 def test_the_database_has_no_key_in_the_clear(servers: object) -> None:
