@@ -259,6 +259,9 @@ def _faults(operation: Operation) -> set[int]:
         }
     if said.query is not None:
         found.add(HTTPStatus.BAD_REQUEST)
+    if "Idempotency-Key" in said.headers:
+        # No such key can be, or another request had it.
+        found |= {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}
     if said.needs_ledger:
         found.add(HTTPStatus.SERVICE_UNAVAILABLE)
     return {int(status) for status in found} - set(said.answers)

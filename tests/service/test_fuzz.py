@@ -26,6 +26,9 @@ from ledger.states import State
 from tests import doors, life
 from tests.recording import configure
 
+#: With many examples one operation may take minutes.
+pytestmark = pytest.mark.timeout(3_600)
+
 #: Whatever stands in a part of a form is a file.
 _NOTHING_IS_WRONG = {"POST /api/files"}
 #: What the form of a request cannot say: fields that exclude each other, a file that must be there, a state.

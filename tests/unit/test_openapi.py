@@ -120,3 +120,8 @@ def test_a_route_without_a_description_is_noticed(app: Flask) -> None:
 def test_a_body_that_is_no_json_keeps_its_kind(document: dict[str, Any]) -> None:
     assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
     assert Media("text/plain").schema == {"type": "string"}
+
+
+def test_a_wrong_idempotency_key_is_a_documented_answer(document: dict[str, Any]) -> None:
+    for path in ("/api/tasks", "/api/tasks/batch", "/api/schedules/{schedule_id}/run"):
+        assert {"400", "422"} <= document["paths"][path]["post"]["responses"].keys(), path
