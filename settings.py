@@ -42,6 +42,7 @@ def _named_urls(listed: str) -> list[tuple[str, str]]:
 
 #: The name of DATA_DATABASE_URL among the business databases.
 DATA = "data"
+_OF_SENTINELS = re.compile(r"redis\+sentinel://([^/@]*@)?[\w.-]+(:\d+)?(,[\w.-]+(:\d+)?)*/[\w.-]+(/\d+)?")
 _DATABASE_NAME = re.compile(r"[a-z][a-z0-9]{0,19}")
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
@@ -217,8 +218,11 @@ class Settings(BaseSettings):
     @field_validator("result_backend")
     @classmethod
     def _speaks_redis(cls, url: SecretStr) -> SecretStr:
-        if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+        spelt = url.get_secret_value()
+        if not spelt.startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
+            raise ValueError("must start with redis://, rediss://, unix:// or redis+sentinel://")
+        if spelt.startswith("redis+sentinel://") and not _OF_SENTINELS.fullmatch(spelt):
+            raise ValueError("expected redis+sentinel://user:password@host:26379,host:26379/name/0")
         return url
 
     @classmethod

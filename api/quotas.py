@@ -22,6 +22,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from ledger.callers import Caller
 from settings import settings
+from tasks import redis_servers
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +100,7 @@ def _in_redis() -> FixedWindowRateLimiter:
     global _redis
     if _redis is None:
         url = settings().result_backend.get_secret_value()
-        pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, retry=None
-        )
+        pool = redis_servers.pool(url, answer_seconds=ANSWER_SECONDS)
         _redis = FixedWindowRateLimiter(RedisStorage(url, connection_pool=pool, key_prefix="sluice:limits"))
     return _redis
 

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from settings import settings
+from tasks import redis_servers
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +63,8 @@ def _try(act: Any, *, even_resting: bool = False) -> Any:
     if time.monotonic() < _rests_until and not even_resting:
         return None
     if _client is None:
-        _client = redis.Redis.from_url(
-            settings().result_backend.get_secret_value(),
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS,
-            retry=None,
-            # The client would introduce itself to the server, and ask for news of its maintenance: three answers to
-            # wait for before the first command.
-            protocol=2,
-            driver_info=None,
-        )
+        url = settings().result_backend.get_secret_value()
+        _client = redis.Redis(connection_pool=redis_servers.pool(url, answer_seconds=ANSWER_SECONDS))
     try:
         return act(_client)
     except (redis.RedisError, OSError) as error:

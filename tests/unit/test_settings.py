@@ -54,6 +54,8 @@ def test_a_missing_variable_is_named(missing: str, operator: pytest.MonkeyPatch)
         ("SLUICE_LEASE_SECONDS", "soon", "valid number"),
         ("SLUICE_STOP_GRACE_SECONDS", "nan", "should be"),
         ("SLUICE_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("CELERY_RESULT_BACKEND", "redis+sentinel://one:26379,two:26379", "host:26379/name/0"),
+        ("CELERY_RESULT_BACKEND", "redis+sentinel://one:x/name", "host:26379/name/0"),
         ("SLUICE_LEGACY_GET", "perhaps", "valid boolean"),
         ("SLUICE_LOG_LEVEL", "LOUD", "'DEBUG'"),
         ("SLUICE_LOG_FORMAT", "xml", "'json'"),
