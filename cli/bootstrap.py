@@ -59,8 +59,8 @@ NEEDS = (
     # What `make up` shows to try next, and the README's lines.
     Need("curl", "curl"),
 )
-#: What only tests call: a small compiler, for the clock that is wrong.
-NEEDS_OF_TESTS = (Need("tcc", "tcc"),)
+#: What only tests call: a small compiler, for the clock that is wrong, and the proxy that the documentation shows.
+NEEDS_OF_TESTS = (Need("tcc", "tcc"), Need("nginx-light", "nginx", services=("nginx",)))
 
 #: Run as root. Services are not started (exit code 101 of policy-rc.d) while packages are installed, whatever stood in
 #: that file before is put back whatever happens, and what was not enabled before is not enabled after.
@@ -92,6 +92,9 @@ for service in $strangers; do
     update-rc.d "$service" disable > /dev/null 2>&1 || true
 done
 """
+
+
+_PIP_INSTALL = ("-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes")
 
 
 class BootstrapFailed(Trouble):
@@ -196,21 +199,10 @@ def make_venv(requirements: Iterable[str], output: Output) -> None:
         with output.step("environment", "virtual environment in .venv"):
             run([sys.executable, "-m", "venv", "--clear", str(VENV)], "it could not be made")
     with output.step("packages", " and ".join(file.name for file in files)):
-        sources = [each for file in files for each in ("-r", str(file))]
-        run(
-            [
-                python,
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-input",
-                "--disable-pip-version-check",
-                "--require-hashes",
-                *sources,
-            ],
-            "pip could not install them",
-        )
+        for file in files:
+            # Of what only tests import, most is never imported: it is compiled when it is.
+            options = [] if file.name == "requirements.txt" else ["--no-compile"]
+            run([python, *_PIP_INSTALL, *options, "-r", str(file)], "pip could not install them")
     STAMP.write_text("\n".join(sorted({*wanted, *stamps_that_still_hold(found)})))
 
 
