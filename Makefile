@@ -6,7 +6,7 @@ SLUICE := .venv/bin/python -m cli
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql docs lint clean pins secrets bootstrap bootstrap-dev
+.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql helm docs lint clean pins secrets bootstrap bootstrap-dev
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ mysql: ## fetch a real MySQL server for the tests, into .sluice/mysql-server
 
 secrets: ## write the passwords and keys of docker-compose.yml, into .sluice-secrets
 	@$(PYTHON) -m cli.containers.secrets
+
+helm: bootstrap-dev ## fetch Helm for the tests of the chart, into .sluice/helm
+	@.venv/bin/python -m cli.helm_package $(if $(OPTIONAL),--optional)
 
 docs: bootstrap-dev ## build the documentation as a site, into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
