@@ -59,8 +59,13 @@ NEEDS = (
     # What `make up` shows to try next, and the README's lines.
     Need("curl", "curl"),
 )
-#: What only tests call: a small compiler, for the clock that is wrong, and the proxy that the documentation shows.
-NEEDS_OF_TESTS = (Need("tcc", "tcc"), Need("nginx-light", "nginx", services=("nginx",)))
+#: What only tests call: a small compiler, for the clock that is wrong, and the proxy and the units that the documentation
+#: shows.
+NEEDS_OF_TESTS = (
+    Need("tcc", "tcc"),
+    Need("nginx-light", "nginx", services=("nginx",)),
+    Need("systemd", "systemd-analyze"),
+)
 
 #: Run as root. Services are not started (exit code 101 of policy-rc.d) while packages are installed, whatever stood in
 #: that file before is put back whatever happens, and what was not enabled before is not enabled after.
