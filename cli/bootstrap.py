@@ -59,8 +59,8 @@ NEEDS = (
     # What `make up` shows to try next, and the README's lines.
     Need("curl", "curl"),
 )
-#: What only tests call: a small compiler, for the clock that is wrong, and the proxy and the units that the documentation
-#: shows.
+#: What only tests call: a small compiler, for the clock that is wrong, and what the proxy and the units of the
+#: documentation are tried with.
 NEEDS_OF_TESTS = (
     Need("tcc", "tcc"),
     Need("nginx-light", "nginx", services=("nginx",)),
