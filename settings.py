@@ -298,6 +298,7 @@ _STACK_VARIABLES = frozenset(
         "SLUICE_FLOWER_PORT",
         "SLUICE_RABBITMQ_UI_PORT",
         "SLUICE_MAIL_UI_PORT",
+        "SLUICE_DOOR_NETWORK",
     }
 )
 

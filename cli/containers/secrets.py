@@ -1,4 +1,4 @@
-"""Writes the secrets of docker-compose.yml: passwords that are made up once, and the URLs and files that have them in.
+"""Writes the secrets of the compose files: passwords that are made up once, and the URLs and files that have them in.
 
     make secrets        or python3 -m cli.containers.secrets
 
@@ -39,10 +39,14 @@ ROLES: Mapping[str, Role] = {
 }
 #: The one who makes the others, on MySQL.
 ROOT = "root"
+#: The nodes of docker-compose.cluster.yml, the first of which is the one of docker-compose.yml.
+NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
+#: What the nodes know each other by.
+COOKIE = "cookie"
 
 
 def files(kept: Credentials) -> dict[str, str]:
-    """The text of each secret, by its name in docker-compose.yml."""
+    """The text of each secret, by the name of its file in the compose files."""
     page = f"http://{WATCH}:{kept.of(rabbitmq.NAME, WATCH)}@rabbitmq:15672"
     return {
         "api_key": kept.api_key,
@@ -51,6 +55,7 @@ def files(kept: Credentials) -> dict[str, str]:
         "rabbitmq_definitions.json": json.dumps(rabbitmq.definitions(kept), indent=2),
         "redis_users.acl": "\n".join([*redis.users(kept), ""]),
         "rabbitmq_page_url": page,
+        "rabbitmq_cookie": kept.of(rabbitmq.NAME, COOKIE),
         # Flower has no other way to be told without the environment or its arguments.
         "flower.py": f"basic_auth = [{f'{USER}:{kept.flower}'!r}]\nbroker_api = {f'{page}/api/'!r}\n",
         **dict(_urls(kept)),
@@ -63,13 +68,18 @@ def _urls(kept: Credentials) -> Iterator[tuple[str, str]]:
         if role.ledger != NOBODY:
             yield f"{name}_ledger_url", _database(kept, role.ledger, "ledger")
         if role.broker not in (NOBODY, USER):
-            password = kept.of(rabbitmq.NAME, role.broker)
-            yield f"{name}_broker_url", f"amqp://{role.broker}:{password}@rabbitmq/{rabbitmq.VHOST}"
+            nodes = [_broker(kept, role.broker, node) for node in NODES]
+            yield f"{name}_broker_url", nodes[0]
+            yield f"{name}_brokers_url", ";".join(nodes)
         if role.redis not in (NOBODY, USER):
             yield f"{name}_redis_url", f"redis://{role.redis}:{kept.of(redis.NAME, role.redis)}@redis/0"
     for name, user in {"set_up": roles.SET_UP.data, "tasks": roles.OF_DATABASES["tasks"]}.items():
         yield f"{name}_data_url", _database(kept, user, "data")
         yield f"{name}_databases", f"archive={_database(kept, user, 'archive')}"
+
+
+def _broker(kept: Credentials, user: str, node: str) -> str:
+    return f"amqp://{user}:{kept.of(rabbitmq.NAME, user)}@{node}/{rabbitmq.VHOST}"
 
 
 def _database(kept: Credentials, user: str, database: str) -> str:

@@ -9,33 +9,20 @@ stand-ins first; what those cannot show stands in docs/howto/run-with-docker.md.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
-from cli.containers import secrets
 from tests.conftest import Tell
 from tests.containers import engine
 from tests.system.service import Service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def containers() -> Iterator[float]:
     """All of them, up and healthy; the seconds that this took."""
-    if reason := engine.why_not():
-        pytest.skip(f"the containers are not tried: {reason}")
-    secrets.write()
-    engine.compose("down", "--volumes", "--remove-orphans")
-    began = time.monotonic()
-    try:
-        try:
-            engine.compose("up", "--build", "--wait", "--wait-timeout", "600")
-        except engine.Failed as failed:
-            raise AssertionError(f"{failed}\n{engine.compose('logs', '--tail', '30')}") from failed
-        yield time.monotonic() - began
-    finally:
-        engine.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+    with engine.up() as seconds:
+        yield seconds
 
 
 @pytest.fixture

@@ -7,22 +7,28 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+import pytest
 import yaml
 
 from cli.containers import secrets
 from tests.conftest import CHECKOUT, PORTS
 
 PROJECT = "sluice-tests"
+CLUSTER = "docker-compose.cluster.yml"
 #: Away from those of a stack that somebody runs here.
 ENVIRONMENT = {
     "SLUICE_API_PORT": str(PORTS[0]),
     "SLUICE_FLOWER_PORT": str(PORTS[1]),
     "SLUICE_RABBITMQ_UI_PORT": str(PORTS[2]),
     "SLUICE_MAIL_UI_PORT": str(PORTS[3]),
+    "SLUICE_DOOR_NETWORK": "10.213.78.0/24",
+    "COMPOSE_FILE": "docker-compose.yml",
 }
 
 
@@ -68,6 +74,61 @@ def compose(*arguments: str) -> str:
     return docker("compose", "--project-name", PROJECT, *arguments, environment=ENVIRONMENT)
 
 
+def shell(line: str) -> None:
+    """A line as somebody pastes it."""
+    told = {**os.environ, **ENVIRONMENT, "COMPOSE_PROJECT_NAME": PROJECT}
+    done = subprocess.run(
+        ["/bin/bash", "-ec", line], cwd=CHECKOUT, env=told, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise Failed(f"{line}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+
+
+def told(section: str) -> list[str]:
+    """The lines of a section of the how-to that one pastes."""
+    page = (CHECKOUT / "docs/howto/run-with-docker.md").read_text(encoding="utf-8")
+    block = page.partition(f"# {section}\n")[2].partition("```sh\n")[2].partition("```")[0]
+    return block.splitlines()
+
+
+@contextmanager
+def laid_over(file: str) -> Iterator[None]:
+    """Until the end of the block the project is made of docker-compose.yml and this file."""
+    before = ENVIRONMENT["COMPOSE_FILE"]
+    ENVIRONMENT["COMPOSE_FILE"] = f"{before}:{file}"
+    try:
+        yield
+    finally:
+        ENVIRONMENT["COMPOSE_FILE"] = before
+
+
+def ids(service: str) -> list[str]:
+    """Its containers, whether they run or not."""
+    return compose("ps", "--all", "--quiet", service).split()
+
+
+@contextmanager
+def up() -> Iterator[float]:
+    """A new project, all of it healthy, until the end of the block; the seconds that its start took."""
+    if reason := why_not():
+        pytest.skip(f"the containers are not tried: {reason}")
+    secrets.write()
+    compose("down", "--volumes", "--remove-orphans")
+    began = time.monotonic()
+    try:
+        try:
+            compose("up", "--build", "--wait", "--wait-timeout", "600")
+        except Failed as failed:
+            raise AssertionError(f"{failed}\n{compose('logs', '--tail', '30')}") from failed
+        yield time.monotonic() - began
+    finally:
+        compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+
+def kill(container: str) -> None:
+    docker("kill", "--signal", "KILL", container)
+
+
 def ledger(*arguments: str) -> str:
     """One of the operator's commands, as the how-to runs them; Failed when it finds something wrong."""
     return compose("run", "--rm", "--no-deps", "--no-TTY", "migrate", "python", "-m", "ledger", *arguments)
@@ -97,7 +158,7 @@ def is_standin(image: str) -> bool:
 
 
 def inspect(service: str) -> dict[str, Any]:
-    [container] = compose("ps", "--all", "--quiet", service).split()
+    [container] = ids(service)
     [found] = json.loads(docker("inspect", container))
     return dict(found)
 
@@ -107,11 +168,29 @@ def model() -> dict[str, Any]:
     return dict(yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")))
 
 
+def cluster_model() -> dict[str, Any]:
+    """What docker-compose.cluster.yml lays over it, as far as the tags of Docker Compose let others read it."""
+    return dict(yaml.load((CHECKOUT / CLUSTER).read_text(encoding="utf-8"), _Overlay))
+
+
+class _Overlay(yaml.SafeLoader):  # type: ignore[misc]
+    """Takes what is marked `!override` or `!reset` as it stands."""
+
+
+def _as_it_stands(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
+    return list(loader.construct_sequence(node))
+
+
+for _tag in ("!override", "!reset"):
+    _Overlay.add_constructor(_tag, _as_it_stands)
+
+
 def image_names() -> dict[str, str]:
     """The images that others make, by our names for them."""
     named = re.search(r"^ARG PYTHON=(\S+)$", (CHECKOUT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     assert named is not None
-    return {name: image for name, image in model()["x-images"].items() if name != "sluice"} | {"python": named[1]}
+    images = model()["x-images"] | cluster_model()["x-images"]
+    return {name: image for name, image in images.items() if name != "sluice"} | {"python": named[1]}
 
 
 def saved(image: str) -> bytes:

@@ -41,6 +41,7 @@ IMAGES = (
     Image("mysql", "sid"),
     Image("redis", "sid"),
     Image("mail", "trixie"),
+    Image("nginx", "sid"),
 )
 
 

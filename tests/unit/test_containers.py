@@ -15,11 +15,13 @@ import yaml
 import celery_config
 import settings
 from api import health as readiness
+from api import schemas, streams
 from cli import roles
 from cli.containers import health, secrets
 from cli.credentials import Credentials
 from ledger import presence
 from tests.conftest import CHECKOUT
+from tests.containers import engine
 
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text(encoding="utf-8")
 DOCKERIGNORE = [
@@ -27,6 +29,9 @@ DOCKERIGNORE = [
 ]
 MODEL: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = MODEL["services"]
+#: What is laid over it for a cluster.
+CLUSTER = engine.cluster_model()
+NGINX = (CHECKOUT / "containers/nginx.conf").read_text(encoding="utf-8")
 SET_UP = "migrate"
 OURS = [name for name, service in SERVICES.items() if service["image"] == MODEL["x-images"]["sluice"]]
 #: Pages besides the API.
@@ -162,6 +167,12 @@ def test_only_the_api_and_the_pages_are_published_and_to_this_machine_only(name:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+@each_of_ours
+def test_a_server_that_is_gone_is_soon_given_up(name: str) -> None:
+    """Nobody knows the name of a container that is down, and the usual ten seconds would pass before that is said."""
+    assert SERVICES[name]["dns_opt"] == ([] if name == "webhooks" else ["timeout:1", "attempts:1"])
+
+
 def test_who_speaks_to_strangers_reaches_only_the_ledger() -> None:
     networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
     assert networks["webhooks"] == {"ledger", "receivers"}
@@ -212,10 +223,11 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
 
 
 def test_the_command_writes_each_secret_that_is_named() -> None:
-    written = secrets.files(Credentials())
-    assert MODEL["secrets"] == {name: {"file": f"./{secrets.FOLDER.name}/{name}"} for name in written}
+    named = [*MODEL["secrets"].values(), *CLUSTER["secrets"].values()]
+    written = set(secrets.files(Credentials()))
+    assert {secret["file"] for secret in named} == {f"./{secrets.FOLDER.name}/{name}" for name in written}
     used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
-    assert used == set(written)
+    assert used == set(MODEL["secrets"])
 
 
 def test_each_process_logs_in_as_itself() -> None:
@@ -274,3 +286,65 @@ def test_servers_know_the_passwords_by_their_hashes_only() -> None:
 def test_health_is_judged_by_the_bounds_of_the_house() -> None:
     assert presence.GONE_SECONDS == health.GONE_SECONDS
     assert readiness._SUCCESSION_SECONDS == health.SUCCESSION_SECONDS
+
+
+# --- the cluster ---------------------------------------------------------------------------------------------------
+
+
+def test_the_cluster_has_three_nodes_that_know_of_each_other() -> None:
+    options = (CHECKOUT / "containers/rabbitmq-cluster.conf").read_text(encoding="utf-8")
+    found = re.findall(r"^cluster_formation.classic_config.nodes.\d = rabbit@(\S+)$", options, re.MULTILINE)
+    assert tuple(found) == secrets.NODES
+    assert f"{len(found)} = length(rabbit_nodes:list_members())" in json.dumps(CLUSTER["x-node"]["healthcheck"])
+    for node in secrets.NODES[1:]:
+        assert CLUSTER["services"][node]["hostname"] == node
+        assert CLUSTER["services"][node]["volumes"] == [f"{node}:/var/lib/rabbitmq"]
+
+
+def test_who_makes_queues_waits_for_all_nodes() -> None:
+    """A queue gets its members when it is made."""
+    for name in {*celery_config.WORKERS, "api", "monitor", "flower"}:
+        waits = CLUSTER["services"][name]["depends_on"]
+        assert set(waits) == set(secrets.NODES[1:]), name
+        assert all(each == {"condition": "service_healthy"} for each in waits.values()), name
+
+
+def test_all_of_the_cluster_know_all_nodes() -> None:
+    kept = Credentials()
+    written = secrets.files(kept)
+    for name, secret in CLUSTER["secrets"].items():
+        if name.endswith("_broker_url"):
+            urls = written[secret["file"].rpartition("/")[2]].split(";")
+            assert urls[0] == written[name]
+            assert [url.rpartition("@")[2] for url in urls] == [f"{node}/sluice" for node in secrets.NODES]
+    assert {name for name in MODEL["secrets"] if name.endswith("_broker_url")} <= set(CLUSTER["secrets"])
+
+
+def test_the_clusters_one_door_is_on_this_machine_only() -> None:
+    published = {name: each["ports"] for name, each in CLUSTER["services"].items() if each.get("ports")}
+    assert published == {"nginx": ["127.0.0.1:${SLUICE_API_PORT:-5000}:8080"]}
+    assert all(CLUSTER["services"][name]["ports"] == [] for name in ("api", *secrets.NODES[1:]))
+
+
+def test_nginx_has_nothing_but_what_it_needs() -> None:
+    nginx = CLUSTER["services"]["nginx"]
+    assert nginx["read_only"] and nginx["cap_drop"] == ["ALL"] and nginx["user"] == "nginx"
+    assert nginx["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit", "logging", "healthcheck"} <= nginx.keys()
+    assert not nginx.get("secrets") and set(nginx["networks"]) == {"front", "door"}
+    with_it = [name for name, each in CLUSTER["services"].items() if "door" in each.get("networks", [])]
+    assert sorted(with_it) == ["api", "nginx"]
+
+
+def test_only_who_shares_a_network_with_nginx_is_believed_about_addresses() -> None:
+    subnet = CLUSTER["networks"]["door"]["ipam"]["config"][0]["subnet"]
+    assert CLUSTER["services"]["api"]["environment"] == {"SLUICE_PROXIES": f"{subnet},${{SLUICE_PROXIES:-}}"}
+    assert "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;" in NGINX
+
+
+def test_nginx_waits_longer_than_the_api_and_lets_through_more() -> None:
+    [read] = re.findall(r"proxy_read_timeout (\d+)s;", NGINX)
+    assert int(read) > max(schemas.LONGEST_WAIT_SECONDS, 2 * streams.PING_SECONDS)
+    [most] = re.findall(r"client_max_body_size (\d+)m;", NGINX)
+    assert int(most) << 20 > settings.Settings.model_fields["body_bytes"].default
+    assert "resolve " in NGINX and "non_idempotent" not in NGINX
