@@ -46,6 +46,7 @@ NAMES_NO_TASK = {
     "tasks.evidence",
     "tasks.explain",
     "tasks.log",
+    "tasks.redis_servers",
     "tasks.storage",
     "tasks.types.dataset",
     "tasks.webhooks.destination",
