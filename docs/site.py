@@ -1,4 +1,4 @@
-"""What the site is made of besides the pages: the README, the files that pages link to, and the order of its sections.
+"""What the site is made of besides the pages: the README, the files that pages link to, the order of its sections.
 
 MkDocs knows only what lies in docs/. Pages link to more: to the README, to `.env.example`, to code. The README becomes
 a page, and each such file is copied along as text, so that every link that works among the files works in the site.
@@ -58,7 +58,14 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
             return found[0]
         return os.path.relpath(name, Path(page.file.src_uri).parent) + (found[2] or "")
 
-    return _LINK.sub(inside, markdown)
+    return _LINK.sub(inside, markdown) + (_decisions() if page.file.src_uri == "decisions/README.md" else "")
+
+
+def _decisions() -> str:
+    """The list of them, which nobody has to keep."""
+    pages = sorted((DOCS / "decisions").glob("0*.md"))
+    titles = {page: page.read_text(encoding="utf-8").partition("\n")[0].lstrip("# 0123456789.") for page in pages}
+    return "\n" + "".join(f"- {page.name[:4]} [{title}]({page.name})\n" for page, title in titles.items())
 
 
 def _linked(file: File) -> Iterator[Path]:

@@ -93,6 +93,11 @@ def test_links_out_of_the_docs_lead_to_files(site: Path) -> None:
     assert {"files/env.example.txt", "files/failpoints.py.txt"} <= copied
 
 
+def test_every_decision_is_listed(pages: dict[Path, Shown], site: Path) -> None:
+    listed = {link for link in pages[site / "decisions" / "index.html"].links if link.startswith("00")}
+    assert listed == {path.with_suffix(".html").name for path in (DOCS / "decisions").glob("0*.md")}
+
+
 def test_navigation_reaches_every_page(pages: dict[Path, Shown], site: Path) -> None:
     start = site / "index.html"
     reached, to_look_at = {start}, [start]
