@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     #: Where tests arm the places of `failpoints`; none of them does anything without it.
     failpoint_dir: Path | None = Field(None, alias="SLUICE_FAILPOINT_DIR")
 
+    #: Where a worker, a monitor or the webhooks process tells its figures; each has a port of its own. 0: nowhere.
+    metrics_address: str = Field("127.0.0.1", alias="SLUICE_METRICS_ADDRESS")
+    metrics_port: int = Field(0, alias="SLUICE_METRICS_PORT", ge=0, le=65_535)
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="SLUICE_LOG_LEVEL")
     log_format: Literal["json", "text"] = Field("json", alias="SLUICE_LOG_FORMAT")
 
@@ -291,6 +295,7 @@ _STACK_VARIABLES = frozenset(
     {
         "SLUICE_URL",
         "SLUICE_API_KEY",
+        "SLUICE_METRICS_KEY",
         "SLUICE_RUN_DIR",
         "SLUICE_STATE_DIR",
         "SLUICE_MAIL_DIR",
@@ -299,6 +304,7 @@ _STACK_VARIABLES = frozenset(
         "SLUICE_RABBITMQ_UI_PORT",
         "SLUICE_MAIL_UI_PORT",
         "SLUICE_DOOR_NETWORK",
+        "SLUICE_GRAFANA_PORT",
     }
 )
 

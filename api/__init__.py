@@ -27,6 +27,7 @@ from api import (
     schedules,
     streams,
     tasks,
+    timing,
     ui,
     webhooks,
     workers,
@@ -51,6 +52,7 @@ def create_app() -> Flask:
     app.config["TRUSTED_HOSTS"] = list(settings().hosts) or None
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    timing.watch(app)
     app.before_request(_name_request)
     app.before_request(browsers.refuse_foreign_pages)
     app.after_request(_finish)

@@ -9,11 +9,15 @@ waits for its first bytes, and for the rest of them: two hundred clients that sa
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import socket
+import tempfile
 import threading
 import time
 from functools import partial
+from pathlib import Path
 from selectors import EVENT_READ
 from typing import Any
 
@@ -118,6 +122,25 @@ graceful_timeout = 30
 keepalive = 5
 # It would be made in the home folder, which a service may not have.
 control_socket_disable = True
+# Where the processes count their requests, each into a file (`api.timing`). In memory where there is such a folder: it
+# is written with every request, and worth nothing to the next master.
+_MEMORY = Path("/dev/shm")
+_COUNTS = f"sluice-counts-{socket.gethostname()}-"
+_folder = (_MEMORY if os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())) / f"{_COUNTS}{os.getpid()}"
+raw_env = [f"PROMETHEUS_MULTIPROC_DIR={_folder}"]
+
+
+def on_starting(server: Any) -> None:
+    """Also does away with what masters left that were killed."""
+    for left in _folder.parent.glob(f"{_COUNTS}*"):
+        pid = left.name.removeprefix(_COUNTS)
+        if left == _folder or (pid.isdecimal() and not Path("/proc", pid).exists()):
+            shutil.rmtree(left, ignore_errors=True)
+    _folder.mkdir(mode=0o700)
+
+
+def on_exit(server: Any) -> None:
+    shutil.rmtree(_folder, ignore_errors=True)
 
 
 def post_worker_init(worker: Any) -> None:

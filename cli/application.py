@@ -26,8 +26,18 @@ _MERCY_SECONDS = 5
 _DEFAULT_SHUTDOWN_GRACE_SECONDS = 10.0
 
 
-def wanted_ports(api: int | None, flower: int | None) -> tuple[Wanted, ...]:
-    return (Wanted(API, usual=5000, fixed=api), Wanted(FLOWER, usual=5555, fixed=flower))
+def wanted_ports(api: int | None, flower: int | None, replicas: Mapping[str, int]) -> tuple[Wanted, ...]:
+    pages = (Wanted(API, usual=5000, fixed=api), Wanted(FLOWER, usual=5555, fixed=flower))
+    return (*pages, *(Wanted(figures_port(name)) for name in with_figures(replicas)))
+
+
+def with_figures(replicas: Mapping[str, int]) -> tuple[str, ...]:
+    """The processes that tell Prometheus of themselves on a port of their own."""
+    return (*worker_names(replicas), *_names(MONITOR, replicas), WEBHOOKS)
+
+
+def figures_port(name: str) -> str:
+    return f"{name}-figures"
 
 
 def api_url(site: Site) -> str:
@@ -38,6 +48,12 @@ def flower_url(site: Site) -> str:
     return f"http://{USER}:{site.credentials.flower}@127.0.0.1:{site.ports[FLOWER]}"
 
 
+def figures_url(site: Site, name: str) -> str:
+    """Where Prometheus finds a process's own figures; empty when it tells none."""
+    port = site.ports.get(figures_port(name))
+    return f"http://127.0.0.1:{port}/metrics" if port else ""
+
+
 def programs(
     site: Site,
     variables: Callable[[Role], Mapping[str, str]],
@@ -46,13 +62,17 @@ def programs(
     has_own_broker: bool,
 ) -> list[Program]:
     """`variables` are what the processes of a kind get in their environment."""
-    version = code_version()
+    version, figures = code_version(), with_figures(replicas)
     seconds = math.ceil(_shutdown_grace_seconds(variables(roles.WORKER))) + _MERCY_SECONDS
 
     def python(
         name: str, role: Role, *command: str, stop_seconds: int = seconds, ports: tuple[str, ...] = ()
     ) -> Program:
-        return Program(name, command, variables(role), ports=ports, stop_seconds=stop_seconds, version=version)
+        environment = dict(variables(role))
+        if name in figures:
+            ports = (*ports, figures_port(name))
+            environment |= {"SLUICE_METRICS_PORT": str(site.ports[figures_port(name)])}
+        return Program(name, command, environment, ports=ports, stop_seconds=stop_seconds, version=version)
 
     api = python(
         API,

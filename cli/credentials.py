@@ -35,6 +35,9 @@ class Credentials:
     users: str = field(default_factory=_token)
     #: Opens the HTTP door of this stack, with every scope.
     api_key: str = field(default_factory=_api_key)
+    #: Of the containers that watch: opens /metrics for Prometheus, and Grafana for people.
+    metrics_key: str = field(default_factory=_api_key)
+    grafana: str = field(default_factory=_token)
 
     def of(self, server: str, user: str) -> str:
         """The password of a user on a kind of server. Who knows one cannot find another."""

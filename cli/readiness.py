@@ -102,7 +102,7 @@ class Readiness:
             application.API: application.api_url(site),
             application.FLOWER: environment.without_password(application.flower_url(site)),
         }
-        return own.get(name, "")
+        return own.get(name) or application.figures_url(site, name)
 
     def failure(self, name: str, reason: str) -> PartFailed:
         return PartFailed(name, reason, self._site.layout.log(name))

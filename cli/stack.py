@@ -369,7 +369,9 @@ class Stack:
             *smtp.PORTS,
             *rabbitmq.wanted_ports(self._fixed_port(environment.RABBITMQ_UI_PORT)),
             *application.wanted_ports(
-                self._fixed_port(environment.API_PORT), self._fixed_port(environment.FLOWER_PORT)
+                self._fixed_port(environment.API_PORT),
+                self._fixed_port(environment.FLOWER_PORT),
+                self._replicas,
             ),
         ]
 

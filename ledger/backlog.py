@@ -34,17 +34,39 @@ class Queue:
     oldest_seconds: float | None = None
 
 
+def live() -> dict[tuple[str, str], int]:
+    """Tasks that are not over, by queue and state."""
+    with db.reading() as connection:
+        return _live(connection)
+
+
+def _live(connection: Connection) -> dict[tuple[str, str], int]:
+    found = connection.execute(
+        select(tasks.c.queue, tasks.c.state, func.count().label("number"))
+        .where(tasks.c.state.in_(sorted(LIVE)))
+        .group_by(tasks.c.state, tasks.c.queue)
+    ).all()
+    return {(row.queue, row.state): row.number for row in found}
+
+
+def unsent(queue: str) -> int:
+    """Ready tasks of a queue of which the broker has yet to confirm the ticket."""
+    without = (tasks.c.state == State.QUEUED, tasks.c.queue == queue, tasks.c.dispatched_at.is_(None))
+    with db.reading() as connection:
+        return connection.execute(select(func.count()).select_from(tasks).where(*without)).scalar_one()
+
+
+def oldest_seconds(queue: str) -> float | None:
+    """For how long the first of the ready tasks of a queue has been so."""
+    with db.reading() as connection:
+        return _oldest_seconds(connection, queue)
+
+
 def by_queue(names: Sequence[str]) -> dict[str, Queue]:
     """Each of these queues."""
     with db.reading() as connection:
-        found = connection.execute(
-            select(tasks.c.queue, tasks.c.state, func.count().label("number"))
-            .where(tasks.c.state.in_(sorted(LIVE)))
-            .group_by(tasks.c.state, tasks.c.queue)
-        ).all()
-        number = {(row.queue, row.state): row.number for row in found}
-        busy = [name for name in names if number.get((name, State.QUEUED))]
-        ages = {name: _oldest_seconds(connection, name) for name in busy}
+        number = _live(connection)
+        ages = {name: _oldest_seconds(connection, name) for name in names if number.get((name, State.QUEUED))}
 
     def queue(name: str) -> Queue:
         return Queue(

@@ -52,6 +52,8 @@ LEDGER: Mapping[Table, Mapping[Role, str]] = {
     models.counters: dict.fromkeys(
         (Role.API, Role.WORKER, Role.MONITOR, Role.WEBHOOKS), "SELECT INSERT UPDATE"
     ),
+    models.tallies: _rights(api="SELECT", monitor="SELECT INSERT UPDATE"),
+    models.figures: _rights(api="SELECT", monitor="SELECT INSERT DELETE"),
     models.leadership: _rights(api="SELECT", monitor="SELECT UPDATE"),
     models.workers: _rights(api="SELECT", worker="SELECT INSERT UPDATE DELETE", monitor="SELECT"),
     models.queues: _rights(api="SELECT INSERT UPDATE", worker="SELECT", monitor="SELECT"),

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Date,
+    Double,
     Index,
     Integer,
     MetaData,
@@ -224,6 +225,34 @@ counters = Table(
     ledger,
     Column("name", _name(64), primary_key=True),
     Column("value", BigInteger, nullable=False, server_default="0"),
+)
+
+#: What has happened to tasks since the first one, added up from their events (`ledger.tallies`).
+tallies = Table(
+    "tallies",
+    ledger,
+    #: An event, an outcome, or a time that was taken.
+    Column("what", _name(16), primary_key=True),
+    #: A task type, or a queue.
+    Column("subject", _name(64), primary_key=True),
+    #: Empty where it makes no difference.
+    Column("priority", _name(8), primary_key=True),
+    #: Of times: how many took up to so many milliseconds and longer than the next smaller ones. 0 for what has none.
+    Column("upto_ms", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, nullable=False, server_default="0"),
+    #: All of these times together.
+    Column("seconds", Double, nullable=False, server_default="0"),
+)
+
+#: What the leading monitor counted when it last looked, so that no scrape has to count (`ledger.figures`).
+figures = Table(
+    "figures",
+    ledger,
+    Column("name", _name(32), primary_key=True),
+    #: A queue, a state, a database.
+    Column("subject", _name(32), primary_key=True),
+    Column("value", Double, nullable=False),
+    Column("counted_at", _time(), nullable=False),
 )
 
 #: One row: which monitor leads, and until when unless it renews its lease.

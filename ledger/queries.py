@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, literal_column, or_, select, union_all
+from sqlalchemy import Connection, Row, func, literal_column, or_, select
 
 from ledger import db, tickets
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import earlier
 from ledger.filters import ANY, Filter
 from ledger.models import counters, dependencies, events, tasks
-from ledger.states import FINAL, State
+from ledger.states import State
 from ledger.tickets import Place, Ticket
 
 NOW = db.NOW
@@ -284,21 +284,6 @@ def counts(
     with db.reading() as connection:
         found: dict[str, int] = {row[0]: row[1] for row in connection.execute(statement)}
     return {state.value: found.get(state.value, 0) for state in State}
-
-
-def ends() -> dict[str, int]:
-    """How often a task has ended in each final state, those that were purged or replayed since included.
-
-    One statement, so that a purge in between is seen with all that it did or not at all.
-    """
-    here = select(tasks.c.state.label("name"), func.count().label("number")).where(tasks.c.state.in_(sorted(FINAL)))
-    gone = select(counters.c.name, counters.c.value).where(counters.c.name.regexp_match("^(purged|replayed)_"))
-    with db.reading() as connection:
-        rows = connection.execute(union_all(here.group_by(tasks.c.state), gone)).all()
-    found = dict.fromkeys(sorted(FINAL), 0)
-    for name, number in rows:
-        found[State(name.rpartition("_")[2])] += number
-    return {state.value: number for state, number in found.items()}
 
 
 def totals() -> dict[str, int]:

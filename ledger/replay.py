@@ -17,7 +17,6 @@ So the row forgets on which databases earlier attempts were.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,14 +114,7 @@ def _waits() -> ColumnElement[bool]:
 def _replay(connection: Connection, rows: Sequence[Any], *, by: str, note: str) -> None:
     """The rows are locked, in one of the states that the move leaves."""
     words, detail = _said("replayed", by, note), {"by": by, "note": note}
-    for state, number in Counter(row.state for row in rows).items():
-        moving.count(connection, replayed_from(state), number)
     moving.many(connection, "replayed", rows, values=_AS_NEW, remark=words, detail=detail)
-
-
-def replayed_from(state: str) -> str:
-    """The running total of ends that were taken back: without it the number of ends would go down."""
-    return f"replayed_{state}"
 
 
 #: What a replayed task does not take along. Its events still tell all of it.

@@ -4,7 +4,7 @@ The databases share no transaction, so the order is what keeps `ledger.verify` t
 
     note     the row names no database any more: from now on nobody expects its marker
     markers  are deleted on every database, only those of the attempt that the row named
-    purge    row, events and the running total, in one transaction
+    purge    row and events, in one transaction
 
 Whoever dies in between leaves a row that is still old, and the next one begins with it again. Each step names the state
 and the age again: a task that was replayed meanwhile is left alone.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, literal_column, select, tuple_, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, deliveries, firings, moving, places, tags
+from ledger import db, deliveries, firings, places, tags
 from ledger.db import earlier
 from ledger.models import dependencies, endings, events, marker, tasks
 from ledger.states import State
@@ -109,15 +109,9 @@ def purge(tasks_over: Sequence[Over], state: State, *, days: float) -> int:
             firings.forget(connection, doomed)
             places.forget(connection, doomed)
             connection.execute(delete(tasks).where(tasks.c.id.in_(doomed)))
-            moving.count(connection, purged(state), len(doomed))
         return len(doomed)
 
     return db.transact(work)
-
-
-def purged(state: State) -> str:
-    """The running total that goes on counting what is not there any more."""
-    return f"purged_{state}"
 
 
 def _still(tasks_over: Sequence[Over], state: State, days: float) -> list[ColumnElement[bool]]:

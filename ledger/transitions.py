@@ -54,6 +54,10 @@ NOW = db.NOW
 
 #: A task counts as overtaken when a better one of its kind was ready for longer than this before it started.
 INVERSION_MICROSECONDS = 200_000
+#: Keeping a lease is no move, but guarded like one.
+RENEWED = "renewed"
+#: The guarded changes of which the ones that were lost are counted.
+GUARDED = ("claimed", RENEWED, "decided", "finished", "retried", "given_up", "handed_back", "rolled_back")
 
 
 @dataclass(frozen=True)
@@ -226,11 +230,27 @@ def claim(
         )
         if won:
             return _claim_of(connection, task_id, attempt)
+        is_lost = not _still_waits(connection, task_id, attempt)
         _expire(connection, _expired().where(tasks.c.id == task_id, tasks.c.attempt == attempt - 1))
         pauses.give_back(connection, task_id, attempt)
+        if is_lost:
+            moving.count(connection, lost("claimed"), 1)
         return None
 
     return db.transact(work)
+
+
+def _still_waits(connection: Connection, task_id: str, attempt: int) -> bool:
+    """Whether a claim was only refused. Otherwise it came too late: the task is over, or somebody else's."""
+    waits = select(tasks.c.id).where(
+        tasks.c.id == task_id, tasks.c.state.in_(sorted(WAITING)), tasks.c.attempt == attempt - 1
+    )
+    return connection.execute(waits).first() is not None
+
+
+def lost(move: str) -> str:
+    """The running total of guarded moves that others had made impossible."""
+    return f"lost_{move}"
 
 
 def _on(terms: Terms | None) -> list[ColumnElement[bool]]:
@@ -316,6 +336,8 @@ def renew(
             )
             .values(**values)
         )
+        if result.rowcount != 1:
+            moving.count(connection, lost(RENEWED), 1)
     return result.rowcount == 1
 
 
@@ -672,9 +694,12 @@ def _won(
     also: ColumnElement[bool] | None = None,
 ) -> bool:
     def work(connection: Connection) -> bool:
-        return moving.move(
+        won = moving.move(
             connection, name, task_id, attempt=attempt, values=values, remark=remark, detail=detail, also=also
         )
+        if not won:
+            moving.count(connection, lost(name), 1)
+        return won
 
     return db.transact(work)
 

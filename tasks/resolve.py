@@ -162,6 +162,7 @@ def _expire(row: Standing) -> bool:
     error = failure.silent("LeaseExpired", f"worker {row.worker} fell silent for longer than its lease")
     taken = failure.settle_for(row, error, expired_only=True)
     if taken:
+        transitions.count("lease_expiries", 1)
         log.warning(error["message"], extra={"action": "lease_expired", "task_id": row.task_id})
     return taken
 

@@ -14,6 +14,7 @@ import time
 
 from ledger import db, leadership
 from ledger.leadership import LEASE_SECONDS, Term
+from workers import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Lead:
         self._alive_at = 0.0
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+        metrics.LEADS.set_function(lambda: time.monotonic() < self._held_until)
 
     @property
     def term(self) -> Term | None:

@@ -20,17 +20,30 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import failpoints
-from ledger import db, dependents, fitness, idempotency, leadership, places, queries, schema, transitions
+from ledger import (
+    db,
+    dependents,
+    fitness,
+    idempotency,
+    leadership,
+    places,
+    queries,
+    schema,
+    tallies,
+    transitions,
+)
 from ledger import schedules as ticking
 from ledger.grants import Role
 from ledger.leadership import Term
 from ledger.limits import Whose
 from ledger.tickets import Ticket
 from tasks import catalog, dead_letters, dispatch, log, remarks, resolve, schedules, storage
+from tasks.counting import Counting
 from tasks.dispatch import BrokerUnavailable, Publisher
 from tasks.lost import Scan
 from tasks.mending import Mending
 from tasks.retention import Purge
+from workers import metrics
 from workers.leading import TRY_SECONDS, Lead
 
 logger = logging.getLogger(__name__)
@@ -46,6 +59,8 @@ TELLING_SECONDS = 0.5
 #: The same for ticks, and for lines before limits.
 FIRING_SECONDS = 1.0
 ADMITTING_SECONDS = 0.5
+#: The same for adding up what has happened.
+ADDING_SECONDS = 0.3
 
 
 @dataclass
@@ -64,6 +79,7 @@ class Monitor:
     scan: Scan = field(default_factory=Scan)
     mending: Mending = field(default_factory=Mending)
     purge: Purge = field(default_factory=Purge)
+    counting: Counting = field(default_factory=Counting)
     lead: Lead = field(default_factory=Lead)
     over: threading.Event = field(default_factory=threading.Event)
     #: The databases that nobody has looked at yet; None before the first look.
@@ -93,6 +109,8 @@ class Monitor:
             Round("idempotency_keys", 60.0, idempotency.purge),
             Round("remarks", 5.0, remarks.leave),
             Round("fitness", 10.0, self._look_at_databases),
+            Round("tallies", 1.0, self._add_up),
+            Round("figures", 2.0, self._count),
         ]
 
     def run(self) -> None:
@@ -133,18 +151,22 @@ class Monitor:
     def _go(self, each: Round, term: Term) -> bool:
         """One round; False when the term is over, and the round was broken off."""
         try:
-            with leadership.acting(term):
+            with metrics.ROUND_SECONDS.labels(each.name).time(), leadership.acting(term):
                 moved = each.act()
+            metrics.MOVED.labels(each.name).inc(moved)
             if moved:
                 logger.info("round %s moved %d", each.name, moved, extra={"action": "round", "round": each.name})
         except leadership.Deposed:
             return False
         except db.Unavailable as error:
+            metrics.BROKEN_OFF.labels(each.name, "ledger").inc()
             logger.warning("round %s: %s", each.name, error, extra={"action": "ledger_away", "round": each.name})
         except BrokerUnavailable as error:
             self._broker_rests_until = time.monotonic() + BROKER_REST_SECONDS
+            metrics.BROKEN_OFF.labels(each.name, "broker").inc()
             logger.warning("round %s: %s", each.name, error, extra={"action": "broker_away", "round": each.name})
         except Exception:  # a broken round must not end the caretaker
+            metrics.BROKEN_OFF.labels(each.name, "error").inc()
             logger.exception("round %s failed", each.name, extra={"action": "round_failed", "round": each.name})
         return True
 
@@ -227,6 +249,17 @@ class Monitor:
         self.unseen = fitness.tell(waiting, Role.MONITOR) if waiting else []
         return 0
 
+    def _add_up(self) -> int:
+        """Those who were away for long leave many events to be added."""
+        until = time.monotonic() + ADDING_SECONDS
+        while tallies.add_up() == tallies.CHUNK and time.monotonic() < until:
+            pass
+        return 0
+
+    def _count(self) -> int:
+        self.counting.count()
+        return 0
+
     def _broker_rests(self) -> bool:
         return time.monotonic() < self._broker_rests_until
 
@@ -237,6 +270,7 @@ class Monitor:
 def main() -> None:
     log.setup()
     catalog.load()
+    metrics.serve(*metrics.OF_MONITOR)
     monitor = Monitor()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, monitor.end)

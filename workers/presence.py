@@ -31,12 +31,14 @@ class Beats:
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self.incarnation = str(uuid.uuid4())
+        self.reaches_broker = False
         self._next_at = 0.0
         self._has_arrived = False
         self._is_resting = False
 
     def beat(self, *, reaches_broker: bool = True) -> None:
         """Write this worker's row, unless it was written a moment ago, or the ledger is to be left alone."""
+        self.reaches_broker = reaches_broker
         if time.monotonic() < self._next_at:
             return
         said = self._said(reaches_broker)
@@ -74,9 +76,13 @@ class Beats:
             concurrency=self.worker.concurrency,
             free=max(0, children.free) if children is not None else 0,
             reaches_broker=reaches_broker,
-            leaving=state.should_stop is not None or state.should_terminate is not None,
+            leaving=self.is_leaving,
             incarnation=self.incarnation,
         )
+
+    @property
+    def is_leaving(self) -> bool:
+        return state.should_stop is not None or state.should_terminate is not None
 
     def _queues(self) -> tuple[str, ...]:
         return tuple(queue.name for queue in self.worker.app.amqp.queues.consume_from.values())

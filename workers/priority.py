@@ -45,7 +45,7 @@ from kombu import Consumer, Queue
 from kombu.serialization import prepare_accept_content
 
 import celery_config
-from workers import internals
+from workers import internals, metrics
 from workers.children import Children
 from workers.pauses import Pauses
 
@@ -155,6 +155,7 @@ class Pull:
             return None
         if raw is None:
             return None
+        metrics.TICKETS.labels(queue.name).inc()
         if raw.delivery_info["message_count"]:
             self.rich = queue
         return self.channel.message_to_python(raw)

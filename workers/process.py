@@ -21,7 +21,7 @@ from ledger.presence import BEAT_SECONDS
 from settings import settings
 from tasks import catalog, dispatch, lifecycle, parent
 from tasks import log as task_log
-from workers import children, remote
+from workers import children, metrics, remote
 from workers.drain import Drain
 from workers.pauses import LOOK_SECONDS, Pauses
 from workers.presence import Beats
@@ -174,6 +174,7 @@ class Specialised(Worker):
         fitness.tell((each.name for each in schema.databases()), Role.WORKER)
         self.drain = Drain(self, grace_seconds=settings().shutdown_grace_seconds)
         self.drain.listen()
+        metrics.serve(metrics.OfWorker(self))
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
         if self.drain is not None and self.pool is not None and self.pool._pool is not None:

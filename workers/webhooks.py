@@ -26,6 +26,7 @@ from ledger.deliveries import Delivery
 from ledger.grants import Role
 from tasks import log
 from tasks.webhooks import tries
+from workers import metrics
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ class Deliverer:
 def main() -> None:
     log.setup()
     fitness.tell([schema.LEDGER], Role.WEBHOOKS)
+    metrics.serve()
     deliverer = Deliverer()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, deliverer.end)

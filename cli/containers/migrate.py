@@ -25,6 +25,7 @@ from cli.trouble import Trouble
 SAMPLES = Path("samples")
 #: Folders of the storage: uploads, what tasks make, and the temporary copies of uploads.
 STORAGE = ("in", "out", "tmp")
+METRICS_KEY = "SLUICE_METRICS_KEY"
 
 
 class SetUpFailed(Trouble):
@@ -36,7 +37,7 @@ def main() -> int:
         make_users()
         ledger("migrate", what="the databases could not be brought to this version")
         grant()
-        let_key_in()
+        let_keys_in()
         put_samples(Path(os.environ["SLUICE_STORAGE_DIR"]))
     except Trouble as trouble:
         sys.stderr.write(f"{trouble}\n")
@@ -57,10 +58,17 @@ def grant() -> None:
     execute(_set_up(), (statement for statements in found.values() for statement in statements))
 
 
-def let_key_in() -> None:
+def let_keys_in() -> None:
+    """Prometheus's where it is beside the service."""
+    let_key_in("SLUICE_API_KEY", owner="local", scope="admin")
+    if f"{METRICS_KEY}_FILE" in os.environ:
+        let_key_in(METRICS_KEY, owner="prometheus", scope="metrics")
+
+
+def let_key_in(name: str, *, owner: str, scope: str) -> None:
     """The key goes to the ledger by a pipe: in arguments everybody could read it."""
-    options = ("--stdin", "--owner", "local", "--scope", "admin", "--note", "made by make secrets")
-    ledger("keys", "create", *options, text=_secret("SLUICE_API_KEY"), what="the API key could not be made")
+    options = ("--stdin", "--owner", owner, "--scope", scope, "--note", "made by make secrets")
+    ledger("keys", "create", *options, text=_secret(name), what=f"the key of {owner} could not be made")
 
 
 def put_samples(storage: Path) -> None:

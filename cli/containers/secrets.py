@@ -50,6 +50,8 @@ def files(kept: Credentials) -> dict[str, str]:
     page = f"http://{WATCH}:{kept.of(rabbitmq.NAME, WATCH)}@rabbitmq:15672"
     return {
         "api_key": kept.api_key,
+        "metrics_key": kept.metrics_key,
+        "grafana_password": kept.grafana,
         "mysql_root": kept.of(mysql.NAME, ROOT),
         "mysql_users.sql": mysql.first_statements(kept, placement.SCHEMAS.values(), host="%"),
         "rabbitmq_definitions.json": json.dumps(rabbitmq.definitions(kept), indent=2),

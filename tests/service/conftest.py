@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -99,12 +100,20 @@ def database_away(configured: Callable[..., None], request: pytest.FixtureReques
 @pytest.fixture
 def gunicorn(servers: Stack, free_port: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A real server, and its address."""
-    url = f"http://127.0.0.1:{free_port}"
-    command = [f"{sys.prefix}/bin/gunicorn", "--config", "python:api.gunicorn_config", "--workers", "1"]
+    with serving(free_port) as found:
+        yield found
+
+
+@contextmanager
+def serving(port: int, *, processes: int = 1) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    url = f"http://127.0.0.1:{port}"
+    command = [f"{sys.prefix}/bin/gunicorn", "--config", "file:api/gunicorn_config.py", "--workers", str(processes)]
     with subprocess.Popen([*command, "--bind", url[7:], "api:create_app()"], cwd=CHECKOUT) as process:
-        eventually(lambda: answers_at(f"{url}/livez"), within=60)
-        yield process, url
-        process.kill()
+        try:
+            eventually(lambda: answers_at(f"{url}/livez"), within=60)
+            yield process, url
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -117,7 +126,7 @@ def free_port() -> int:
 def answers_at(url: str) -> bool:
     try:
         return requests.get(url, timeout=2).ok
-    except requests.ConnectionError:
+    except requests.RequestException:  # it does not listen yet, or has more to load than there is time for
         return False
 
 

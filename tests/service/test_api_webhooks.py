@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from ledger import deliveries, webhook_secrets
 from ledger.callers import EVERYBODY, Caller, Scope
+from tasks.counting import Counting
 from tasks.webhooks import tries
 from tests import life, receiver, task_types  # noqa: F401  registers the types
 from tests.doors import door_for, key
@@ -183,6 +184,7 @@ def test_the_figures_tell_of_deliveries(hook: Receiver, door: FlaskClient) -> No
     for _ in range(2):
         life.work(told(hook))
     deliver()
+    Counting().count()
     figures = door.get("/metrics").text
     for line in ("webhooks_delivered_total 1.0", "webhooks_failed_total 1.0", "webhooks_waiting 1.0"):
         assert f"sluice_{line}" in figures

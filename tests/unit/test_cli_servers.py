@@ -22,18 +22,22 @@ from cli.roles import API, FLOWER, MONITOR, OF_DATABASES, SET_UP, WORKER
 from cli.servers import mariadb, rabbitmq, redis, smtp
 from cli.site import Site
 
+REPLICAS = {"data": 2}
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     layout = Layout(tmp_path / "state")
     layout.create()
     names = "mariadb redis smtp rabbitmq epmd api flower rabbitmq-ui rabbitmq-distribution rabbitmq-control"
-    return Site(layout, {name: 20_000 + number for number, name in enumerate(names.split())}, Credentials())
+    figures = map(application.figures_port, application.with_figures(REPLICAS))
+    ports = {name: 20_000 + number for number, name in enumerate([*names.split(), *figures])}
+    return Site(layout, ports, Credentials())
 
 
 def programs(site: Site) -> list[Program]:
     service = application.programs(
-        site, lambda role: environment.of_processes(site, {}, role), replicas={"data": 2}, has_own_broker=True
+        site, lambda role: environment.of_processes(site, {}, role), replicas=REPLICAS, has_own_broker=True
     )
     return [
         *rabbitmq.programs(site),
@@ -53,6 +57,14 @@ def test_no_password_is_in_an_argument(site: Site) -> None:
     secrets = {*vars(site.credentials).values(), *users}
     arguments = [argument for program in programs(site) for argument in program.command]
     assert not [argument for argument in arguments if any(secret in argument for secret in secrets)]
+
+
+def test_each_process_tells_its_figures_on_a_port_of_its_own(site: Site) -> None:
+    ports = {each.name: each.environment.get("SLUICE_METRICS_PORT") for each in programs(site)}
+    told = {name: port for name, port in ports.items() if port}
+    assert told.keys() == {"data", "data-2", "email", "file", "monitor", "webhooks"}
+    assert len(set(told.values())) == len(told)
+    assert application.figures_url(site, "data-2") == f"http://127.0.0.1:{told['data-2']}/metrics"
 
 
 def test_each_kind_of_process_logs_in_as_itself(site: Site) -> None:

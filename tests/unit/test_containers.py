@@ -32,6 +32,8 @@ SERVICES: dict[str, dict[str, Any]] = MODEL["services"]
 #: What is laid over it for a cluster.
 CLUSTER = engine.cluster_model()
 NGINX = (CHECKOUT / "containers/nginx.conf").read_text(encoding="utf-8")
+#: Prometheus and Grafana, and what they change about the others.
+WATCHING: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.monitoring.yml").read_text(encoding="utf-8"))
 SET_UP = "migrate"
 OURS = [name for name, service in SERVICES.items() if service["image"] == MODEL["x-images"]["sluice"]]
 #: Pages besides the API.
@@ -223,11 +225,13 @@ def test_no_secret_stands_in_the_file(name: str) -> None:
 
 
 def test_the_command_writes_each_secret_that_is_named() -> None:
-    named = [*MODEL["secrets"].values(), *CLUSTER["secrets"].values()]
+    named = [secret for model in (MODEL, CLUSTER, WATCHING) for secret in model["secrets"].values()]
     written = set(secrets.files(Credentials()))
     assert {secret["file"] for secret in named} == {f"./{secrets.FOLDER.name}/{name}" for name in written}
     used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
     assert used == set(MODEL["secrets"])
+    watching = {secret for service in WATCHING["services"].values() for secret in service.get("secrets", [])}
+    assert watching == set(WATCHING["secrets"])
 
 
 def test_each_process_logs_in_as_itself() -> None:
@@ -348,3 +352,31 @@ def test_nginx_waits_longer_than_the_api_and_lets_through_more() -> None:
     [most] = re.findall(r"client_max_body_size (\d+)m;", NGINX)
     assert int(most) << 20 > settings.Settings.model_fields["body_bytes"].default
     assert "resolve " in NGINX and "non_idempotent" not in NGINX
+
+
+# --- Prometheus and Grafana ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["prometheus", "grafana"])
+def test_who_watches_has_nothing_but_what_it_needs_either(name: str) -> None:
+    service = WATCHING["services"][name]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit", "logging", "healthcheck"} <= service.keys()
+    assert service["user"].partition(":")[0] not in ("", "root", "0")
+    assert re.search(r":v?\d", service["image"])
+    assert service.get("ports", []) == ([] if name == "prometheus" else ["127.0.0.1:${SLUICE_GRAFANA_PORT:-3000}:3000"])
+
+
+def test_prometheus_looks_where_figures_are_told() -> None:
+    jobs = yaml.safe_load((CHECKOUT / "monitoring" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    looked_at = {job["job_name"].removeprefix("sluice-") for job in jobs}
+    told = {
+        name
+        for name, service in WATCHING["services"].items()
+        if "SLUICE_METRICS_PORT" in service.get("environment", {}) and "watch" in service["networks"]
+    }
+    assert looked_at == told | {"api"} == set(OURS) - {SET_UP, "flower"}
+    port = int(WATCHING["services"]["data"]["environment"]["SLUICE_METRICS_PORT"])
+    assert {found["port"] for job in jobs for found in job.get("dns_sd_configs", [])} == {port}
+    assert WATCHING["networks"] == {"watch": {"internal": True}}

@@ -1,4 +1,4 @@
-"""Whether the service is ready, and the figures that it exports."""
+"""Whether the service is ready."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from flask.testing import FlaskClient
-from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
 import api.health
-from ledger import db, leadership, transitions
+from ledger import db, leadership
 from ledger.models import leadership as leadership_row
 from tasks import results
-from tests import broker, life, task_types  # noqa: F401  registers the types
+from tests import broker
 from tests.doors import door_for
 
 NO_DATABASE = "mysql+pymysql://nobody@127.0.0.1:1/none"
@@ -89,33 +88,3 @@ def test_an_old_schema_is_not_ready(door: FlaskClient, monkeypatch: pytest.Monke
     answer = door.get("/readyz")
     assert answer.status_code == 503
     assert "python -m ledger migrate" in answer.get_json()["checks"]["ledger"]["detail"]
-
-
-def figures(door: FlaskClient) -> dict[tuple[str, str], float]:
-    answer = door.get("/metrics")
-    assert answer.mimetype == "text/plain"
-    return {
-        (sample.name, ",".join(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
-def test_the_figures_are_the_ledgers(door: FlaskClient) -> None:
-    first, _ = life.accept(), life.accept(delay_seconds=60)
-    transitions.mark_dispatched([life.ticket(first)])
-    life.let_pass(1)
-    transitions.count("inversions", 3)
-    found = figures(door)
-    assert found["sluice_tasks", "queued"] == 1
-    assert found["sluice_tasks", "scheduled"] == 1
-    assert found["sluice_tasks", "failed"] == 0
-    assert found["sluice_queue_waiting", "data.normal"] == 1
-    assert found["sluice_inversions_total", ""] == 3
-    assert found["sluice_redispatched_total", ""] == 0
-
-
-def test_figures_without_the_ledger_are_refused(configured: Callable[..., None]) -> None:
-    configured(LEDGER_DATABASE_URL=NO_DATABASE)
-    answer = door_for().get("/metrics")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
