@@ -6,8 +6,12 @@ ARG PYTHON=python:3.13-slim-trixie
 
 FROM ${PYTHON} AS packages
 RUN python -m venv --without-pip /venv
-COPY requirements.txt .
+COPY requirements.txt requirements-otel.txt ./
 RUN pip --python /venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r requirements.txt
+# Anything in it brings what traces want.
+ARG OTEL=
+RUN [ -z "$OTEL" ] || pip --python /venv/bin/python install --no-cache-dir --require-hashes --only-binary :all: \
+    -r requirements-otel.txt
 
 FROM ${PYTHON}
 # Files belong to root: a process that was taken over can change neither its code nor its packages.

@@ -34,7 +34,7 @@ def _words(value: Any) -> Any:
     return value
 
 
-def _named_urls(listed: str) -> list[tuple[str, str]]:
+def _named(listed: str) -> list[tuple[str, str]]:
     """`"a=url, b=url"` as pairs."""
     pairs = (each.partition("=") for each in listed.split(",") if each.strip())
     return [(name.strip(), url.strip()) for name, _, url in pairs]
@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     metrics_address: str = Field("127.0.0.1", alias="SLUICE_METRICS_ADDRESS")
     metrics_port: int = Field(0, alias="SLUICE_METRICS_PORT", ge=0, le=65_535)
 
+    #: Where traces go, and the headers that let them in: `name=value, name=value`. Nowhere without an address.
+    otlp_endpoint: str = Field("", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    otlp_headers: SecretStr = Field(SecretStr(""), alias="OTEL_EXPORTER_OTLP_HEADERS")
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="SLUICE_LOG_LEVEL")
     log_format: Literal["json", "text"] = Field("json", alias="SLUICE_LOG_FORMAT")
 
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
     @field_validator("data_databases")
     @classmethod
     def _names_databases(cls, listed: SecretStr) -> SecretStr:
-        for name, url in _named_urls(listed.get_secret_value()):
+        for name, url in _named(listed.get_secret_value()):
             if not _DATABASE_NAME.fullmatch(name) or name == DATA:
                 raise ValueError(f"{name!r}: expected a lower-case word of up to 20 letters and digits, not 'data'")
             if not url.startswith("mysql+pymysql://"):
@@ -143,7 +147,7 @@ class Settings(BaseSettings):
         """The URLs of all business databases by name."""
         return {
             DATA: self.data_database_url.get_secret_value(),
-            **dict(_named_urls(self.data_databases.get_secret_value())),
+            **dict(_named(self.data_databases.get_secret_value())),
         }
 
     @field_validator("broker_url")
@@ -189,6 +193,17 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"{word!r}: expected ports such as 443, or 8000-8999") from None
         return words
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _speaks_http(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url
+
+    @property
+    def otlp_header_map(self) -> dict[str, str]:
+        return dict(_named(self.otlp_headers.get_secret_value()))
 
     @property
     def webhook_port_ranges(self) -> list[range]:

@@ -34,7 +34,7 @@ from api import (
 )
 from ledger import db
 from settings import settings
-from tasks import catalog, log
+from tasks import catalog, log, tracing
 
 #: Seconds the door waits for the database before it says that it is away.
 PATIENCE_SECONDS = 0.8
@@ -52,6 +52,8 @@ def create_app() -> Flask:
     app.config["TRUSTED_HOSTS"] = list(settings().hosts) or None
     app.url_map.strict_slashes = False
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    tracing.begin("sluice-api")
+    tracing.watch(app)
     timing.watch(app)
     app.before_request(_name_request)
     app.before_request(browsers.refuse_foreign_pages)

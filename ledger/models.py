@@ -73,6 +73,8 @@ tasks = Table(
     Column("on_parent_failure", _name(8), nullable=False, server_default="fail"),
     #: Whom to tell of what becomes of it: {"url": ..., "events": ["task.failed", ...]}.
     Column("webhook", _JSON),
+    #: Where in a trace it was submitted, in the words of W3C's `traceparent`.
+    Column("trace", CHAR(55, collation="ascii_bin")),
     #: When the broker last confirmed a ticket for the coming attempt.
     Column("dispatched_at", _time()),
     Column("dispatches", Integer, nullable=False, server_default="0"),

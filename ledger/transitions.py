@@ -84,6 +84,8 @@ class NewTask:
     tags: tuple[str, ...] = ()
     #: The schedule that submits it.
     firing: Firing | None = None
+    #: Where in a trace it is submitted.
+    trace: str | None = None
 
     @property
     def state(self) -> State:
@@ -103,6 +105,8 @@ class Claim:
     retries: int
     max_retries: int
     timeout_seconds: int
+    #: Where in a trace its task was submitted.
+    trace: str | None = None
 
 
 def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | None = None) -> list[State]:
@@ -188,6 +192,7 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
         "expires_in": task.expires_in_seconds,
         "on_parent_failure": task.on_parent_failure,
         "webhook": task.webhook,
+        "trace": task.trace,
     }
 
 
@@ -289,6 +294,7 @@ def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
             tasks.c.retries,
             tasks.c.max_retries,
             tasks.c.timeout_seconds,
+            tasks.c.trace,
             tasks.c.webhook,
         ).where(tasks.c.id == task_id)
     ).one()

@@ -33,7 +33,7 @@ from ledger import db, queries, transitions, xa
 from ledger.states import LIVE, State
 from ledger.tickets import Terms
 from settings import settings
-from tasks import catalog, failure, heartbeat, log, results, revoke
+from tasks import catalog, failure, heartbeat, log, results, revoke, tracing
 from tasks.attempt import Attempt, Interrupted, LeaseLost, Leaving, Stopped, TimedOut
 from tasks.retry import OutcomeUnknown, PermanentError
 
@@ -98,6 +98,7 @@ def run(task_id: str, number: int, *, worker: str, terms: Terms | None = None) -
     finally:
         _has_ticket = False
         if _leaving:
+            tracing.flush()
             raise SystemExit(0)
 
 
@@ -113,12 +114,15 @@ def _run(task_id: str, number: int, worker: str, terms: Terms | None) -> str | N
         attempt = Attempt(claim)
         if _leaving:
             attempt.interrupt(Leaving())
-        with heartbeat.beside(attempt):
-            outcome = _perform(attempt)
-            with heartbeat.shielded():
-                _settle(attempt, outcome)
-                failpoints.reach("f13")
-    return _state(task_id)
+        with tracing.attempt(claim) as ended:
+            with heartbeat.beside(attempt):
+                outcome = _perform(attempt)
+                with heartbeat.shielded():
+                    _settle(attempt, outcome)
+                    failpoints.reach("f13")
+            state = _state(task_id)
+            ended(state)
+    return state
 
 
 def _state(task_id: str, *, unless: Collection[State] = ()) -> str | None:
@@ -306,9 +310,10 @@ def _fail(attempt: Attempt, error: BaseException) -> None:
     won = _insist(attempt, lambda: _settle_failure(attempt.claim, error, told), failure.REACHED)
     # The message may repeat a parameter; the ledger has it, for those who may see the task.
     shown = {name: told[name] for name in ("type", "permanent", "at")}
-    logger.warning("%s failed", attempt.claim.task_type, extra={"action": "attempt_failed", "error": shown})
     if won is False:
         _confirm_stop(attempt)
+        return
+    logger.warning("%s failed", attempt.claim.task_type, extra={"action": "attempt_failed", "error": shown})
 
 
 def _settle_failure(claim: transitions.Claim, error: BaseException, told: dict[str, Any]) -> bool:
@@ -338,9 +343,10 @@ def _hand_back(attempt: Attempt, remark: str) -> None:
         lambda: transitions.hand_back(attempt.task_id, attempt.number, remark=remark),
         {State.QUEUED, State.RUNNING},
     )
-    logger.info("%s handed back", attempt.claim.task_type, extra={"action": "task_handed_back"})
     if won is False:
         _confirm_stop(attempt)
+        return
+    logger.info("%s handed back", attempt.claim.task_type, extra={"action": "task_handed_back"})
 
 
 def _undo(attempt: Attempt) -> None:
@@ -363,7 +369,6 @@ def _confirm_stop(attempt: Attempt) -> None:
             return
         while not _confirmed(attempt) and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
-        logger.info("%s stopped", attempt.claim.task_type, extra={"action": "task_stopped"})
     except xa.OUT_OF_REACH as error:
         logger.warning("a database does not answer, leaving the stop to the monitor: %s", error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,7 +19,9 @@ from ledger.idempotency import Once
 from ledger.states import State
 from ledger.tickets import Ticket
 from ledger.transitions import NewTask
-from tasks import catalog, relay
+from tasks import catalog, relay, tracing
+
+log = logging.getLogger(__name__)
 
 #: Bounds of what a client may ask for.
 LONGEST_DELAY_SECONDS = 30 * 86_400
@@ -93,10 +96,18 @@ def accept(
     except idempotency.AlreadyTaken:
         return _again(new, once, caller=caller)
     accepted = [Accepted(task, state) for task, state in zip(new, states, strict=True)]
+    tell(new)
     failpoints.reach("f3")
     relay.send_soon([ticket_of(each.task) for each in accepted if each.state is State.QUEUED])
     failpoints.reach("f4")
     return accepted
+
+
+def tell(new: Sequence[NewTask]) -> None:
+    """One line for a submission, with the ids of all its tasks."""
+    ids = {"task_id": new[0].task_id} if len(new) == 1 else {"task_ids": [task.task_id for task in new]}
+    kinds = ", ".join(sorted({task.task_type for task in new}))
+    log.info("accepted %s", kinds, extra={"action": "task_accepted", **ids})
 
 
 def _again(new: Sequence[NewTask], once: Once | None, *, caller: Caller) -> list[Accepted]:
@@ -134,6 +145,7 @@ def check(submission: Submission, *, caller: Caller = EVERYBODY) -> NewTask:
         mails=kind.mails(parameters),
         webhook=submission.webhook,
         tags=tuple(dict.fromkeys(submission.tags)),
+        trace=tracing.place(),
     )
 
 

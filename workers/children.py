@@ -28,7 +28,7 @@ from celery.concurrency.asynpool import Worker as AsyncWorker
 from celery.concurrency.prefork import TaskPool
 
 from ledger import db
-from tasks import lifecycle
+from tasks import lifecycle, tracing
 
 #: Seconds that a child waits for a database's answer.
 PATIENCE_SECONDS = 10.0
@@ -50,6 +50,7 @@ class Child(AsyncWorker):
         db.be_patient(PATIENCE_SECONDS)
         # After billiard, which installs handlers of its own for these signals.
         lifecycle.install()
+        tracing.begin("sluice-worker")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
