@@ -9,6 +9,8 @@ waits for its first bytes, and for the rest of them: two hundred clients that sa
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ import socket
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from selectors import EVENT_READ
@@ -122,6 +125,28 @@ graceful_timeout = 30
 keepalive = 5
 # It would be made in the home folder, which a service may not have.
 control_socket_disable = True
+class Line(logging.Formatter):
+    """What gunicorn itself says, in the form of `tasks.log`, which its master is not to load."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+logconfig_dict = {
+    "formatters": {"generic": {"()": Line}},
+    # gunicorn's own way leads each line to two places.
+    "root": {"level": "WARNING", "handlers": ["error_console"]},
+    "loggers": {"gunicorn.error": {"level": "INFO", "propagate": True}},
+}
+
 # Where the processes count their requests, each into a file (`api.timing`). In memory where there is such a folder: it
 # is written with every request, and worth nothing to the next master.
 _MEMORY = Path("/dev/shm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,10 @@ WORKERS = ("data", "email", "file")
 MONITOR = "monitor"
 WEBHOOKS = "webhooks"
 FLOWER = "flower"
+
+#: What Flower remembers: its memory grows with it.
+FLOWERS_TASKS = 10_000
+FLOWERS_WORKERS = 100
 
 #: Seconds that a worker has beyond its own bound before it is killed.
 _MERCY_SECONDS = 5
@@ -119,9 +124,16 @@ def _flower(site: Site, environment: Mapping[str, str], version: str, has_own_br
     """Its options come by its environment: in its arguments everybody could read the password.
 
     Read-only, because by its buttons and its API whoever has the password could end workers and send tasks past the
-    ledger. Its /metrics and /healthcheck ask nobody for a password, whatever is set.
+    ledger. Its /metrics and /healthcheck ask nobody for a password, whatever is set. It remembers so many tasks, also
+    when it is started anew; who wants to know of more asks the API.
     """
+    folder = site.layout.server(FLOWER)
     options = {
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": str(folder / "seen"),
+        "FLOWER_STATE_SAVE_INTERVAL": str(60_000),
+        "FLOWER_MAX_TASKS": str(FLOWERS_TASKS),
+        "FLOWER_MAX_WORKERS": str(FLOWERS_WORKERS),
         "FLOWER_READ_ONLY": "true",
         "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_PORT": str(site.ports[FLOWER]),
@@ -134,6 +146,7 @@ def _flower(site: Site, environment: Mapping[str, str], version: str, has_own_br
         (_venv("celery"), "-A", "tasks", "flower"),
         {**environment, **options},
         ports=(FLOWER,),
+        first=f"mkdir -p {shlex.quote(str(folder))}",
         # Without its broker it does not end by itself.
         stop_seconds=5,
         version=version,

@@ -8,6 +8,7 @@ from here. Needs neither broker nor Redis nor a worker.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ledger.callers import EVERYBODY, Caller
 from ledger.states import WAITING, State
 from settings import settings
 from tasks import catalog
+
+log = logging.getLogger(__name__)
 
 #: Seconds a stop waits for the rollback before it answers `stopping`.
 WAIT_SECONDS = 5.0
@@ -69,6 +72,7 @@ def stop(
             raise UnknownTask(task_id)
         before, now, attempt = moved
         if before in WAITING:
+            _log_stop(task_id, attempt)
             return _told(task_id, Verdict.STOPPED_BEFORE_START, now)
         if before.is_final:
             return _told(task_id, Verdict.ALREADY_FINISHED, now)
@@ -130,7 +134,15 @@ def confirm(task_id: str, attempt: int, *, databases: Collection[str], rows_undo
         "rows_undone": rows_undone,
         "rows_remaining": sum(xa.remaining_rows(task_id, name) for name in databases),
     }
-    return transitions.rolled_back(task_id, attempt, undone=undone)
+    won = transitions.rolled_back(task_id, attempt, undone=undone)
+    if won:
+        _log_stop(task_id, attempt)
+    return won
+
+
+def _log_stop(task_id: str, attempt: int) -> None:
+    """By whoever saw to it: the attempt, the door or the monitor."""
+    log.info("stopped", extra={"action": "task_stopped", "task_id": task_id, "attempt": attempt})
 
 
 def _wait_while(task_id: str, state: State, until: float) -> None:

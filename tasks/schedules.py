@@ -120,6 +120,8 @@ def _fire(seen: Due, tick: datetime, then: datetime | None, remark: str | None) 
     caller = _for_owner(seen)
     task = _task(seen.task, Firing(seen.schedule_id, seen.name, tick), caller=caller)
     fired = schedules.fire(seen, task, then=then, remark=remark, caller=caller)
+    if fired:
+        submit.tell([task])
     return submit.ticket_of(task) if fired and fired.state is State.QUEUED else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import celery_config
-from cli import application, environment
+from cli import application, environment, supervisor
 from cli.credentials import Credentials, keep
 from cli.layout import Layout
 from cli.program import Program
@@ -29,7 +30,7 @@ REPLICAS = {"data": 2}
 def site(tmp_path: Path) -> Site:
     layout = Layout(tmp_path / "state")
     layout.create()
-    names = "mariadb redis smtp rabbitmq epmd api flower rabbitmq-ui rabbitmq-distribution rabbitmq-control"
+    names = "mariadb redis smtp rabbitmq epmd supervisor api flower rabbitmq-ui rabbitmq-distribution rabbitmq-control"
     figures = map(application.figures_port, application.with_figures(REPLICAS))
     ports = {name: 20_000 + number for number, name in enumerate([*names.split(), *figures])}
     return Site(layout, ports, Credentials())
@@ -57,6 +58,17 @@ def test_no_password_is_in_an_argument(site: Site) -> None:
     secrets = {*vars(site.credentials).values(), *users}
     arguments = [argument for program in programs(site) for argument in program.command]
     assert not [argument for argument in arguments if any(secret in argument for secret in secrets)]
+
+
+def test_no_log_grows_for_ever(site: Site) -> None:
+    supervisor.Supervisor(site).configure(programs(site))
+    found = configparser.RawConfigParser()
+    found.read(site.layout.supervisor_config)
+    sections = [found[name] for name in found.sections() if name.startswith("program:")]
+    assert len(sections) == len(programs(site))
+    assert {(each["stdout_logfile_maxbytes"], each["stdout_logfile_backups"]) for each in sections} == {("10MB", "2")}
+    assert all(each["redirect_stderr"] == "true" for each in sections)
+    assert (found["supervisord"]["logfile_maxbytes"], found["supervisord"]["logfile_backups"]) == ("5MB", "2")
 
 
 def test_each_process_tells_its_figures_on_a_port_of_its_own(site: Site) -> None:
@@ -115,6 +127,16 @@ def test_flower_shows_and_changes_nothing(site: Site) -> None:
     assert flower["FLOWER_READ_ONLY"] == "true"
     assert flower["FLOWER_BASIC_AUTH"].endswith(site.credentials.flower)
     assert flower["FLOWER_ADDRESS"] == "127.0.0.1"
+
+
+def test_flower_remembers_so_much_and_no_more_in_the_stacks_own_folder(site: Site) -> None:
+    [flower] = [each for each in programs(site) if each.name == "flower"]
+    assert flower.environment["FLOWER_PERSISTENT"] == "true"
+    folder = Path(flower.environment["FLOWER_DB"]).parent
+    assert site.layout.state in folder.parents
+    subprocess.run(["/bin/sh", "-c", flower.first], check=True)
+    assert folder.is_dir()
+    assert int(flower.environment["FLOWER_MAX_TASKS"]) <= 10_000
 
 
 def test_what_rabbitmq_left_in_a_boot_that_never_ended_is_forgotten(site: Site) -> None:
