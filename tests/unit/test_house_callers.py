@@ -48,6 +48,7 @@ NAMES_NO_TASK = {
     "tasks.log",
     "tasks.redis_servers",
     "tasks.storage",
+    "tasks.tracing",
     "tasks.types.dataset",
     "tasks.webhooks.destination",
     "ledger.backlog.by_queue",
