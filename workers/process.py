@@ -52,7 +52,7 @@ def build(kind: str) -> Celery:
             "worker_pool_putlocks": False,
         }
     )
-    remote.answer_only()
+    remote.answer_only(app)
     app.steps["consumer"].add(PullStep)
     app.Worker = type("Worker", (Specialised,), {"app": app, "kind": kind})
     register_types(app, kind)
