@@ -13,32 +13,34 @@ import pytest
 import requests
 
 from cli.stack import Stack
-from tests.conftest import eventually
+from tests.conftest import Tell, eventually
 from tests.system import processes
 from tests.system.books import Books
 from tests.system.conftest import Scale
 from tests.system.service import Service
 
 CLIENTS = 20
-#: After so many answers a process of the API is killed, and of these kills every so many hits the parent of the others.
-ANSWERS, WHOLE_EVERY = 40, 8
+#: Of the kills every so many hits the parent of the others.
+WHOLE_EVERY = 8
 
 
 @pytest.mark.timeout(3600)
 def test_many_requests_under_one_key_are_one_task_whatever_is_killed(
-    stack: Stack, service: Service, books: Books, scale: Scale, chance: random.Random
+    stack: Stack, service: Service, books: Books, scale: Scale, chance: random.Random, tell: Tell
 ) -> None:
     keys = [str(uuid.UUID(int=chance.getrandbits(128))) for _ in range(scale.of(60, 5_000))]
     told: dict[str, list[str]] = {key: [] for key in keys}
-    with ThreadPoolExecutor(CLIENTS) as clients, killed_again_and_again(stack, chance, told) as kills:
+    between = scale.of(40, 400)
+    with ThreadPoolExecutor(CLIENTS) as clients, killed_again_and_again(stack, chance, told, between) as kills:
         for key in keys:
             list(clients.map(lambda _, key=key: told[key].append(post(service, key)), range(CLIENTS)))
     assert {key: ids for key, ids in told.items() if len(ids) != CLIENTS or len(set(ids)) != 1} == {}
     ids = {task_id for each in told.values() for task_id in each}
     assert len(ids) == len(keys)
     assert books.everybody() == ids
-    assert len(kills) >= len(keys) * CLIENTS / ANSWERS / 3
+    assert len(kills) >= len(keys) * CLIENTS / between / 3
     books.all_succeeded(ids, within=scale.of(60, 600))
+    tell(f"{len(keys):,} keys, {CLIENTS} posts each, {len(kills)} kills of the API: {len(ids):,} tasks")
 
 
 def post(service: Service, key: str) -> str:
@@ -58,17 +60,17 @@ def post(service: Service, key: str) -> str:
 
 @contextmanager
 def killed_again_and_again(
-    stack: Stack, chance: random.Random, told: Mapping[str, Sized]
+    stack: Stack, chance: random.Random, told: Mapping[str, Sized], between: int
 ) -> Iterator[list[int]]:
-    """The API's processes, one after the other, as answers come in; the pids that were hit."""
+    """The API's processes, one after so many answers; the pids that were hit."""
     hit, over = list[int](), threading.Event()
 
     def go_on() -> None:
-        next_at = ANSWERS
+        next_at = between
         while not over.wait(0.02):
             if sum(map(len, told.values())) < next_at:
                 continue
-            next_at += ANSWERS
+            next_at += between
             parent = next(part.pid for part in stack.status() if part.name == "api")
             children = processes.children(parent)
             whole = len(hit) % WHOLE_EVERY == WHOLE_EVERY - 1
