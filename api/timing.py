@@ -7,6 +7,7 @@ other figures come from the ledger and are the same whoever is asked.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Histogram, values
@@ -37,7 +38,9 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     method = request.method if request.method in _METHODS else UNKNOWN
     route = request.url_rule.rule if request.url_rule else UNKNOWN
-    SECONDS.labels(method, route, response.status_code).observe(time.perf_counter() - g.began)
+    # When gunicorn's master was killed, the next one does away with the folder under those who still serve.
+    with suppress(OSError):
+        SECONDS.labels(method, route, response.status_code).observe(time.perf_counter() - g.began)
     return response
 
 

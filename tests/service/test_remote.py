@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,8 +31,9 @@ COMMANDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def ask(at_work: Hands) -> Iterator[Any]:
-    with Celery("sluice", broker=at_work.url) as app:
-        yield app.control.broadcast
+    # A connection of the test's own: those of the pool may be of another test's RabbitMQ.
+    with Celery("sluice", broker=at_work.url) as app, app.connection_for_write() as connection:
+        yield partial(app.control.broadcast, connection=connection)
 
 
 def test_a_worker_refuses_every_command_and_goes_on(at_work: Hands, ask: Any) -> None:

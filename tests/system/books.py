@@ -120,6 +120,11 @@ class Books:
         fired = select(firings.c.tick).join(tasks, tasks.c.id == firings.c.task_id).order_by(firings.c.tick)
         return [row.tick for row in self._rows(fired.where(firings.c.schedule_id == schedule_id))]
 
+    def late_ticks(self) -> int:
+        """Of how many schedules a tick that came two seconds ago still waits for somebody."""
+        late = schedules.c.due_at < text("UTC_TIMESTAMP(6) - INTERVAL 2 SECOND")
+        return int(self._rows(select(func.count()).where(late))[0][0])
+
     def total(self, name: str) -> int:
         """A running total, 0 when nothing was counted yet."""
         found = self._rows(select(counters.c.value).where(counters.c.name == name))
