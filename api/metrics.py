@@ -101,7 +101,7 @@ _TOTALS = {
     "redispatched": "Tickets that were lost by the broker and sent again",
     "lease_expiries": "Attempts that fell silent and whose tasks were taken back",
     "ticks_fired": "Ticks of schedules that made their task",
-    "ticks_passed_over": "Looks at schedules whose ticks made no task; each has a remark",
+    "ticks_passed_over": "Looks at schedules that found ticks which make no task; each has a remark",
     "dead_lettered": "Tickets that the broker gave up on",
     "strange_messages": "Messages in the dead-letter queues that were no tickets",
     "webhooks_delivered": "Deliveries that a webhook took",

@@ -285,7 +285,8 @@ class Fired:
 def fire(
     seen: Due, task: NewTask, *, then: datetime | None, remark: str | None = None, caller: Caller
 ) -> Fired | None:
-    """Let a tick become a task, and wait for the next one; None when somebody else was first.
+    """Let a tick become a task, and wait for the next one; None when somebody else was first. A `remark` says that
+    ticks before it were passed over.
 
     Raises quotas.OverQuota and firings.TickTaken; then the tick is as it was.
     """
@@ -307,6 +308,8 @@ def fire(
             .values(last_tick=tick, last_fired_at=NOW, last_task_id=task.task_id)
         )
         moving.count(connection, "ticks_fired", 1)
+        if remark is not None:
+            moving.count(connection, "ticks_passed_over", 1)
         return Fired(state)
 
     return db.transact(work)

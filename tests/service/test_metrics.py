@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text, update
 
+from api import timing
 from ledger import backlog, db, leadership, models, tallies, transitions
 from ledger.models import events, tasks
 from ledger.states import State
@@ -249,6 +250,14 @@ def test_requests_are_counted_over_all_processes(servers: object, free_port: int
         master.terminate()
         master.wait(20)
     assert not folder.exists()
+
+
+def test_a_request_that_cannot_be_counted_is_answered(door: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*labels: object) -> None:
+        raise FileNotFoundError("the folder of the counts")
+
+    monkeypatch.setattr(timing.SECONDS, "labels", gone)
+    assert door.get("/livez").status_code == 200
 
 
 def test_what_clients_make_up_makes_no_series(door: FlaskClient) -> None:
