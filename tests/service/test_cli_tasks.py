@@ -66,7 +66,8 @@ def sluice(real_door: Door, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @contextmanager
 def started(*arguments: str, **how: Any) -> Iterator[subprocess.Popen[str]]:
     """The command as a process of its own, which does not outlive the block."""
-    command = [sys.executable, "-m", "cli", *arguments]
+    # Whoever runs the tests in the background may ignore Ctrl-C, and what is ignored is inherited.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "cli", *arguments]
     with subprocess.Popen(command, cwd=CHECKOUT, text=True, **{"stderr": subprocess.PIPE} | how) as process:
         try:
             yield process
