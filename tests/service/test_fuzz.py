@@ -1,8 +1,9 @@
 """The OpenAPI document against the door: what it allows is answered as it says, what it forbids is refused.
 
-A few requests for each operation are made with the suite. To look harder, by name:
+A few requests for each operation are made with the suite. To look harder, by name, where one operation may take
+minutes:
 
-    pytest tests/service/test_fuzz.py --examples 500
+    pytest tests/service/test_fuzz.py --examples 500 --timeout 3600
 """
 
 from __future__ import annotations
@@ -25,9 +26,6 @@ from api import create_app, openapi
 from ledger.states import State
 from tests import doors, life
 from tests.recording import configure
-
-#: With many examples one operation may take minutes.
-pytestmark = pytest.mark.timeout(3_600)
 
 #: Whatever stands in a part of a form is a file.
 _NOTHING_IS_WRONG = {"POST /api/files"}
