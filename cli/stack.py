@@ -28,7 +28,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,7 +160,17 @@ class Stack:
         """Send a signal to the process of a part, and return its pid."""
         pid = self.pid(name)
         os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            self._await_stillness(pid)
         return pid
+
+    @staticmethod
+    def _await_stillness(pid: int) -> None:
+        """Wait until each thread stands still: on a busy machine, one goes on for a while after SIGSTOP."""
+        for thread in Path(f"/proc/{pid}/task").glob("*/stat"):
+            with suppress(OSError):  # it is gone
+                while thread.read_text().rpartition(") ")[2][0] not in "TZ":
+                    time.sleep(0.001)
 
     def pid(self, name: str) -> int:
         """The pid of a running part, from supervisord, which is its parent."""
