@@ -29,12 +29,16 @@ from tests.recording import configure
 CHART = CHECKOUT / "docs" / "deploy" / "helm" / "sluice"
 SERVICES: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
 KUBERNETES = "v1.37.0"
+#: The jobs by whose names rules and panels go.
+WATCHED: dict[str, Any] = yaml.safe_load((CHECKOUT / "monitoring" / "prometheus.yml").read_text(encoding="utf-8"))
+JOBS = {job["job_name"] for job in WATCHED["scrape_configs"]}
 #: The ways in which the chart can be told to be otherwise.
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "without KEDA": {"keda": {"enabled": False}},
     "with servers elsewhere": {"servers": {"mysql": "mysql.example.internal", "redis": "redis.example.internal"}},
     "without root": {"migrate": {"asRoot": False}},
+    "with figures": {"metrics": {"enabled": True, "labels": {"release": "prometheus"}}},
     "with little": {
         "ingress": {"enabled": False},
         "migrate": {"enabled": False},
@@ -71,6 +75,38 @@ SCALED = {
                         # Whatever it says, a trigger's metadata are words.
                         "additionalProperties": {"type": "string"},
                         "properties": {"mode": {"enum": ["QueueLength", "MessageRate"]}},
+                    },
+                },
+            },
+        },
+    },
+}
+#: The same of the Prometheus Operator's.
+MONITORED = {
+    "type": "object",
+    "required": ["selector", "podMetricsEndpoints"],
+    "additionalProperties": False,
+    "properties": {
+        "selector": {"required": ["matchLabels"], "additionalProperties": False, "properties": {"matchLabels": {}}},
+        "podMetricsEndpoints": {
+            "items": {
+                "required": ["port"],
+                "additionalProperties": False,
+                "properties": {
+                    "port": {"type": "string"},
+                    "authorization": {
+                        "additionalProperties": False,
+                        "properties": {"credentials": {"required": ["key", "name"]}},
+                    },
+                    "relabelings": {
+                        "items": {
+                            "additionalProperties": False,
+                            "properties": {
+                                "sourceLabels": {"items": {"pattern": "^[a-zA-Z_][a-zA-Z0-9_]*$"}},
+                                "targetLabel": {"type": "string"},
+                                "replacement": {"type": "string"},
+                            },
+                        }
                     },
                 },
             },
@@ -116,7 +152,8 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def variables(pod: dict[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in container(pod)["env"]}
+    """Those that have a value before there is a pod."""
+    return {each["name"]: each["value"] for each in container(pod)["env"] if "value" in each}
 
 
 def shown(pod: dict[str, Any]) -> set[str]:
@@ -152,7 +189,8 @@ def test_helm_finds_nothing_to_blame() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_kubernetes_would_take_every_resource(variant: str) -> None:
-    of_kubernetes = [each for each in rendered(variant) if not each["apiVersion"].startswith("keda.sh/")]
+    foreign = ("keda.sh/", "monitoring.coreos.com/")
+    of_kubernetes = [each for each in rendered(variant) if not each["apiVersion"].startswith(foreign)]
     assert len(of_kubernetes) > 12
     assert [fault for each in of_kubernetes for fault in faults(each)] == []
 
@@ -204,7 +242,8 @@ def test_every_setting_is_one() -> None:
         assert told <= settings.variables()
         for _, pod in pods(variant):
             named = {name.removesuffix("_FILE") for name in variables(pod)}
-            assert named <= settings.variables() | {"TMPDIR", "MYSQL_ROOT_PASSWORD", "MYSQL_USERS", "SLUICE_API_KEY"}
+            of_the_hook = {"MYSQL_ROOT_PASSWORD", "MYSQL_USERS", "SLUICE_API_KEY", "SLUICE_METRICS_KEY"}
+            assert named <= settings.variables() | {"TMPDIR"} | of_the_hook
 
 
 def test_a_pod_may_do_nothing_but_its_work() -> None:
@@ -268,6 +307,49 @@ def test_nobody_but_the_ingress_speaks_to_the_api_and_nobody_to_the_rest() -> No
     [allowed] = policies["api"]["spec"]["ingress"]
     assert allowed["ports"] == [{"port": "http"}]
     assert of("Service")["api"]["spec"]["ports"][0]["targetPort"] == "http"
+
+
+def test_prometheus_finds_the_figures_of_each_process_under_the_name_of_its_job() -> None:
+    [monitor] = of("PodMonitor", "with figures").values()
+    assert [error.message for error in Draft7Validator(MONITORED).iter_errors(monitor["spec"])] == []
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    endpoints = {each["port"]: each for each in monitor["spec"]["podMetricsEndpoints"]}
+    assert endpoints.keys() == {"http", "figures"}
+    for name, deployment in of("Deployment", "with figures").items():
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        [relabeling] = endpoints["http" if name == "api" else "figures"]["relabelings"]
+        source = "app.kubernetes.io/component"
+        assert relabeling["sourceLabels"] == [f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', source)}"]
+        assert relabeling["replacement"].replace("$1", labels[source]) in JOBS
+        pod = deployment["spec"]["template"]["spec"]
+        [port] = container(pod)["ports"]
+        assert port["name"] in endpoints
+        if name != "api":
+            told = {key: value for key, value in variables(pod).items() if key.startswith("SLUICE_METRICS")}
+            assert told == {"SLUICE_METRICS_ADDRESS": "0.0.0.0", "SLUICE_METRICS_PORT": str(port["containerPort"])}
+
+
+def test_the_api_lets_prometheus_in_by_its_pods_address_and_with_a_key_for_figures() -> None:
+    [monitor] = of("PodMonitor", "with figures").values()
+    [wanted] = [each["authorization"] for each in monitor["spec"]["podMetricsEndpoints"] if each["port"] == "http"]
+    assert wanted["credentials"] == {"name": "sluice", "key": "metrics_key"}
+    pod = dict(pods("with figures"))["api"]
+    names = [each["name"] for each in container(pod)["env"]]
+    # Kubernetes fills in what stands before.
+    assert names.index("POD_IP") < names.index("SLUICE_HOSTS")
+    assert variables(pod)["SLUICE_HOSTS"] == "sluice.example.com,$(POD_IP)"
+    hook = dict(pods("with figures"))["migrate"]
+    assert variables(hook)["SLUICE_METRICS_KEY_FILE"] == "/run/secrets/metrics_key" and "metrics_key" in shown(hook)
+
+
+def test_figures_are_told_to_nobody_unless_that_is_wanted_and_then_to_prometheus() -> None:
+    assert not of("PodMonitor")
+    assert {name for name, pod in pods() if "ports" in container(pod)} == {"api"}
+    assert not [name for name, pod in pods() for each in variables(pod) if each.startswith("SLUICE_METRICS")]
+    [allowed] = of("NetworkPolicy", "with figures")["figures"]["spec"]["ingress"]
+    assert allowed["ports"] == [{"port": "http"}, {"port": "figures"}]
+    assert allowed["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
 def test_the_tables_come_before_the_processes() -> None:

@@ -102,6 +102,26 @@ def test_a_unit_has_as_long_to_end_as_its_container(name: str) -> None:
     assert lines(UNIT_OF[name], "Restart") == ["always"]
 
 
+def test_each_process_tells_its_figures_where_the_page_has_prometheus_look() -> None:
+    told = {"api": re.findall(r"^API_BIND=(\S+)$", (UNITS / "sluice.env").read_text("utf-8"), re.MULTILINE)}
+    for name in UNIT_OF.keys() - {"api", "flower"}:
+        unit = UNIT_OF[name].replace("@.", f"@{name}.")
+        files = [unit] if "@" not in unit else [str(path.relative_to(UNITS)) for path in UNITS.glob(f"{unit}.d/*.conf")]
+        told[name] = [f"127.0.0.1:{variables(file)['SLUICE_METRICS_PORT']}" for file in files]
+    assert all(len(addresses) == 1 for addresses in told.values())
+    assert len({addresses[0] for addresses in told.values()}) == len(told)
+    page = (CHECKOUT / "docs" / "deploy" / "systemd.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    jobs = {job["job_name"].removeprefix("sluice-"): job for job in yaml.safe_load(block)["scrape_configs"]}
+    assert {name: job["static_configs"][0]["targets"] for name, job in jobs.items()} == told
+
+
+def test_drop_ins_are_installed_with_the_units() -> None:
+    for path in ("one-server.md", "upgrade-and-backup.md", "pulumi/user-data.sh"):
+        [line] = re.findall(r"^cp -r .*sluice\*\.service.*$", (UNITS.parent / path).read_text("utf-8"), re.MULTILINE)
+        assert re.search(r"sluice\*\.service\.d ", line), path
+
+
 def test_the_settings_files_name_settings() -> None:
     known = settings.variables() | {"API_BIND", "API_KEEP_ALIVE"}
     shown = re.findall(r"^(\w+)=", (UNITS / "sluice.env").read_text(encoding="utf-8"), re.MULTILINE)

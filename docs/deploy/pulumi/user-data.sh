@@ -47,7 +47,7 @@ MAIL_FROM=$MAIL_FROM
 END
 
 cd /opt/sluice/docs/deploy/systemd
-cp -r sluice*.service sluice.target sluice-.service.d /etc/systemd/system/
+cp -r sluice*.service sluice.target sluice*.service.d /etc/systemd/system/
 install -m 0755 sluice-ledger /usr/local/sbin/
 systemctl daemon-reload
 systemctl enable sluice.target

@@ -45,6 +45,14 @@ envFrom:
   - configMapRef: {name: {{ .Release.Name }}-settings}
 {{- end }}
 
+{{/* Where a process that is no API tells its figures. */}}
+{{- define "sluice.figures" -}}
+{{- if .Values.metrics.enabled -}}
+- {name: SLUICE_METRICS_ADDRESS, value: 0.0.0.0}
+- {name: SLUICE_METRICS_PORT, value: {{ .Values.metrics.port | quote }}}
+{{- end }}
+{{- end }}
+
 {{/* Not two of a kind on one node while there is another. */}}
 {{- define "sluice.spread" -}}
 topologySpreadConstraints:
