@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +147,20 @@ def test_a_large_upload_passes_and_a_body_that_is_too_large_is_told_so(service: 
 
 
 JSON = {"Content-Type": "application/json"}
+
+def test_reads_are_answered_though_an_api_is_gone_that_nginx_still_knows(service: Service, tell: Tell) -> None:
+    """Some of them go to it, and Docker's name server forgets its address while they wait there."""
+    for gone in engine.ids("api"):
+        engine.kill(gone)
+        began = time.monotonic()
+        with ThreadPoolExecutor(AT_ONCE) as many:
+            answers = [*many.map(lambda _: service.ask("GET", "/livez", timeout=60).status_code, range(AT_ONCE))]
+        tell(f"{AT_ONCE} reads just after an API was gone were answered within {time.monotonic() - began:.1f} s")
+        engine.compose("up", "--detach", "--no-deps", "--wait", "--wait-timeout", "120", "api")
+        assert Counter(answers) == {200: AT_ONCE}
+
+
+AT_ONCE = 12
 
 # --- kills ---------------------------------------------------------------------------------------------------------
 
