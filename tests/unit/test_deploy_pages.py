@@ -110,6 +110,19 @@ def test_the_units_that_are_started_are_there() -> None:
         assert list((DEPLOY / "systemd").glob(f"{unit}*.service")) or unit in ("sluice-secrets",), unit
 
 
+def test_the_servers_of_one_machine_listen_to_nobody_else() -> None:
+    """RabbitMQ has two more doors than its own port: the one for other nodes, and their list."""
+    page = (DEPLOY / "one-server.md").read_text(encoding="utf-8")
+    for line in (
+        "bind-address = 127.0.0.1",
+        "listeners.tcp.1 = 127.0.0.1:5672",
+        "management.tcp.ip = 127.0.0.1",
+        "inet_dist_use_interface {127,0,0,1}",
+        "ListenStream=\\nListenStream=127.0.0.1:4369",
+    ):
+        assert line in page, line
+
+
 def test_mariadb_gets_the_users_that_make_up_gives_it(tmp_path: Path) -> None:
     """By the page's own sed, from the file for MySQL."""
     page = (DEPLOY / "one-server.md").read_text(encoding="utf-8")
