@@ -6,7 +6,7 @@ SLUICE := .venv/bin/python -m cli
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql helm docs lint clean pins secrets bootstrap bootstrap-dev
+.PHONY: help up down restart status logs demo env test test-mysql proof postman mysql helm docs bench lint clean pins secrets bootstrap bootstrap-dev bootstrap-bench
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ helm: bootstrap-dev ## fetch Helm for the tests of the chart, into .sluice/helm
 docs: bootstrap-dev ## build the documentation as a site, into site/
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
+bench: bootstrap-bench ## measure Sluice beside what people use instead; ARGS="--only drain --rounds 1"
+	@.venv/bin/python -m tests.bench $(ARGS)
+
 lint: bootstrap-dev ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
@@ -81,12 +84,17 @@ pins: bootstrap-dev ## write requirements*.txt anew from requirements*.in
 		--python-version 3.11 --generate-hashes --no-emit-index-url requirements-otel.in -o requirements-otel.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/uv pip compile --quiet --upgrade --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url requirements-dev.in -o requirements-dev.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make pins" .venv/bin/uv pip compile --quiet --upgrade --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url requirements-bench.in -o requirements-bench.txt
 
 bootstrap:
 	@$(PYTHON) -m cli.bootstrap
 
 bootstrap-dev:
 	@$(PYTHON) -m cli.bootstrap --dev
+
+bootstrap-bench:
+	@$(PYTHON) -m cli.bootstrap --dev --bench
 
 .venv/bin/python:
 	@echo "Nothing is set up here yet: make up" >&2; exit 1

@@ -1,6 +1,6 @@
 """Makes a bare Debian ready: the missing packages, the virtual environment, the pinned requirements.
 
-    python3 -m cli.bootstrap [--dev]
+    python3 -m cli.bootstrap [--dev] [--bench]
 
 Runs before there is a virtual environment, so it uses the standard library only. A server that `.env` or the
 environment points elsewhere is not installed. Debian starts and enables a server with its package; that is kept from
@@ -66,6 +66,11 @@ NEEDS_OF_TESTS = (
     Need("nginx-light", "nginx", services=("nginx",)),
     Need("systemd", "systemd-analyze"),
 )
+#: What only the benchmark calls: its load, and a peer's database.
+NEEDS_OF_BENCH = (
+    Need("wrk", "wrk"),
+    Need("postgresql", "pg_ctlcluster", services=("postgresql",)),
+)
 
 #: Run as root. Services are not started (exit code 101 of policy-rc.d) while packages are installed, whatever stood in
 #: that file before is put back whatever happens, and what was not enabled before is not enabled after.
@@ -108,12 +113,15 @@ class BootstrapFailed(Trouble):
 
 def main(arguments: Sequence[str]) -> int:
     output = Output.terminal()
-    is_for_tests = "--dev" in arguments
-    requirements = ["requirements.txt", *(["requirements-dev.txt"] if is_for_tests else [])]
+    needs, requirements = [*NEEDS], ["requirements.txt"]
+    for option, more in (("--dev", NEEDS_OF_TESTS), ("--bench", NEEDS_OF_BENCH)):
+        if option in arguments:
+            needs += more
+            requirements.append(f"requirements-{option.removeprefix('--')}.txt")
     try:
         check_python()
         with alone():
-            install_packages(missing_packages(NEEDS + (NEEDS_OF_TESTS if is_for_tests else ())), output)
+            install_packages(missing_packages(needs), output)
             make_venv(requirements, output)
     except Trouble as trouble:
         output.line()

@@ -1,0 +1,1 @@
+"""What is measured, a file for each question. `measure(bench)` is one round; it yields figures."""

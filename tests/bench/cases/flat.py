@@ -1,0 +1,40 @@
+"""Whether it costs the same with a million tasks in the ledger as with a thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import median
+
+from tests.bench import posting
+from tests.bench.bench import Bench
+from tests.bench.cases.drain import drained
+from tests.bench.results import Figure
+
+FEW, MANY = 1_000, 1_000_000
+ACCEPT, DRAIN, LIST, METRICS = "accept", "claim and settle", "list", "metrics"
+CASES = {name: f"{name}, by tasks in the ledger" for name in (ACCEPT, DRAIN, LIST, METRICS)}
+REFERENCES = dict.fromkeys(CASES.values(), f"{FEW:,}")
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    for number in (FEW, bench.of(MANY, least=2 * FEW)):
+        bench.say(f"flat: {number:,} tasks in the ledger")
+        bench.sluice.forget()
+        bench.sluice.remember(number)
+        yield from _with(bench, f"{number:,}")
+
+
+def _with(bench: Bench, name: str) -> Iterator[Figure]:
+    sluice = bench.sluice
+    with sluice.door():
+        posting.post(sluice.url, sluice.body, key=sluice.key, connections=8, seconds=1)
+        load = posting.post(sluice.url, sluice.body, key=sluice.key, connections=8, seconds=bench.of(4, least=1))
+        yield Figure(CASES[ACCEPT], name, load.requests / load.seconds, "tasks/s")
+        for case, path in ((LIST, "/api/tasks?limit=50"), (METRICS, "/metrics")):
+            sluice.ask(path)
+            taken = [sluice.ask(path) for _ in range(bench.of(20, least=5))]
+            yield Figure(CASES[case], name, median(taken), "ms", False)
+    before = sluice.finished()
+    waiting = sluice.waiting()
+    done = drained(bench, sluice, before + waiting, CASES[DRAIN])
+    yield Figure(done.case, name, done.value, done.unit)
