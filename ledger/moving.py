@@ -89,11 +89,12 @@ def many(
     rows: Sequence[Any],
     *,
     values: dict[str, Any] | None = None,
+    attempt: int | None = None,
     remark: str | None = None,
     detail: Any = None,
 ) -> None:
     """The same for many tasks at once, rows with id and attempt, which the caller has locked in a state that the move
-    leaves."""
+    leaves. `attempt` is the one that the move begins."""
     if not rows:
         return
     move, task_ids = MOVES[name], [row.id for row in rows]
@@ -104,7 +105,7 @@ def many(
     )
     connection.execute(
         insert(events).values(at=NOW, event=name, state=move.enters, remark=remark, detail=detail),
-        [{"task_id": row.id, "attempt": row.attempt} for row in rows],
+        [{"task_id": row.id, "attempt": row.attempt if attempt is None else attempt} for row in rows],
     )
     _leave_word(connection, move, task_ids)
 

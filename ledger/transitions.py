@@ -205,8 +205,7 @@ def claim(
     `terms` are those of the ticket; a task that was changed since has another ticket.
     """
 
-    in_time = or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW)
-    may = and_(in_time, pauses.is_open(), *_on(terms))
+    may = and_(is_in_time(), pauses.is_open(), *_on(terms))
 
     def take(connection: Connection, also: ColumnElement[bool]) -> bool:
         return moving.move(
@@ -214,16 +213,7 @@ def claim(
             "claimed",
             task_id,
             attempt=attempt - 1,
-            values={
-                "attempt": attempt,
-                "worker": worker,
-                "lease_until": later(lease_seconds),
-                "started_at": NOW,
-                "due_at": None,
-                "progress_done": None,
-                "progress_total": None,
-                "result": None,
-            },
+            values=begun(attempt, worker=worker, lease_seconds=lease_seconds),
             event_attempt=attempt,
             detail={"worker": worker},
             also=also,
@@ -243,6 +233,25 @@ def claim(
         return None
 
     return db.transact(work)
+
+
+def is_in_time() -> ColumnElement[bool]:
+    """In a guard on `tasks`: it may still be claimed."""
+    return or_(tasks.c.expires_at.is_(None), tasks.c.expires_at > NOW)
+
+
+def begun(attempt: int, *, worker: str, lease_seconds: float) -> dict[str, Any]:
+    """What a claim writes."""
+    return {
+        "attempt": attempt,
+        "worker": worker,
+        "lease_until": later(lease_seconds),
+        "started_at": NOW,
+        "due_at": None,
+        "progress_done": None,
+        "progress_total": None,
+        "result": None,
+    }
 
 
 def _still_waits(connection: Connection, task_id: str, attempt: int) -> bool:
@@ -286,21 +295,22 @@ def _expire(connection: Connection, which: Select[Any]) -> int:
 
 
 def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
-    row = connection.execute(
-        select(
-            tasks.c.task_type,
-            tasks.c.queue,
-            tasks.c.parameters,
-            tasks.c.retries,
-            tasks.c.max_retries,
-            tasks.c.timeout_seconds,
-            tasks.c.trace,
-            tasks.c.webhook,
-        ).where(tasks.c.id == task_id)
-    ).one()
+    row = connection.execute(select(*CLAIMED, tasks.c.webhook).where(tasks.c.id == task_id)).one()
     if row.webhook:
         outbox.put(connection, MOVES["claimed"], [task_id])
     return Claim(task_id, attempt, *row[:-1])
+
+
+#: What a claim reads.
+CLAIMED = (
+    tasks.c.task_type,
+    tasks.c.queue,
+    tasks.c.parameters,
+    tasks.c.retries,
+    tasks.c.max_retries,
+    tasks.c.timeout_seconds,
+    tasks.c.trace,
+)
 
 
 def count_inversion(task_id: str, better_queues: Sequence[str]) -> bool:
@@ -417,13 +427,18 @@ def finish(
 ) -> bool:
     """Success. `keep_result` leaves what the decision recorded. `databases` are those that hold rows of this attempt:
     an earlier one may have begun branches elsewhere. `expired_only` is for those who act for a silent attempt."""
-    values: dict[str, Any] = {"error": None, "lease_until": None, "finished_at": NOW, **_progress(done, total)}
+    values: dict[str, Any] = {**ended(), **_progress(done, total)}
     if not keep_result:
         values["result"] = result
     if databases is not None:
         values["participants"] = list(databases)
     also = _EXPIRED if expired_only else None
     return _won("finished", task_id, attempt=attempt, values=values, remark=remark, also=also)
+
+
+def ended() -> dict[str, Any]:
+    """What every success writes."""
+    return {"error": None, "lease_until": None, "finished_at": NOW}
 
 
 def _progress(done: int | None, total: int | None) -> dict[str, int | None]:
@@ -451,7 +466,7 @@ def retry(
             "due_at": later(after_seconds),
             "error": error,
             "result": None,
-            **_LET_GO,
+            **LET_GO,
         },
         remark=remark,
         detail=error,
@@ -482,7 +497,7 @@ def give_up(
 
 def hand_back(task_id: str, attempt: int, *, remark: str) -> bool:
     """The worker leaves: the task is queued again, and no retry is used up."""
-    return _won("handed_back", task_id, attempt=attempt, values=dict(_LET_GO), remark=remark)
+    return _won("handed_back", task_id, attempt=attempt, values=dict(LET_GO), remark=remark)
 
 
 def stop(task_id: str, *, remark: str, caller: Caller = EVERYBODY) -> tuple[State, State, int] | None:
@@ -711,7 +726,7 @@ def _won(
 
 
 #: What a task loses when its attempt ends and another is to come.
-_LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None, "last_step_at": None}
+LET_GO: dict[str, Any] = {"lease_until": None, "worker": None, "dispatched_at": None, "last_step_at": None}
 
 _EXPIRED = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < NOW)
 

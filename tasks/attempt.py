@@ -155,6 +155,11 @@ class Attempt:
         return {"done": self.done or None, "total": self.total}
 
     @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to it but a result."""
+        return not self.participants and not self.done and self.total is None
+
+    @property
     def rows(self) -> int:
         """Rows changed on all databases together."""
         return sum(branch.rows for branch in self.branches.values())

@@ -68,6 +68,8 @@ class TaskType:
     scope: Scope = Scope.WRITE
     #: How many mails a task sends, by its parameters: owners may have a quota.
     mails: Callable[[Any], int] = _none
+    #: Ends within milliseconds, as a rule: a worker may do many of them as a pack (`tasks.pack`).
+    short: bool = False
 
     @property
     def summary(self) -> str:
@@ -88,6 +90,7 @@ def task_type(
     if_uncertain: IfUncertain = IfUncertain.RETRY,
     scope: Scope = Scope.WRITE,
     mails: Callable[[P], int] | None = None,
+    short: bool = False,
 ) -> Callable[[Callable[[Attempt, P], Any]], Callable[[Attempt, P], Any]]:
     """Register the decorated function as the handler of a task type.
 
@@ -102,6 +105,8 @@ def task_type(
             parameters have a field of this name lets each task choose.
         scope: what an API key needs to submit it.
         mails: how many mails a task sends, for the quota of its owner.
+        short: whether it ends within milliseconds as a rule. Where many of them wait, a child then claims and settles
+            them together; one that takes longer after all costs the others of its pack a new start.
     """
     if worker not in celery_config.WORKERS:
         raise ValueError(f"{name}: no worker {worker!r}; there are {', '.join(celery_config.WORKERS)}")
@@ -122,6 +127,7 @@ def task_type(
             if_uncertain,
             scope,
             mails or _none,
+            short,
         )
         return handler
 
@@ -181,6 +187,10 @@ def if_uncertain(name: str, parameters: Mapping[str, Any]) -> IfUncertain:
     if asked := parameters.get("if_uncertain"):
         return IfUncertain(asked)
     return _types[name].if_uncertain if name in _types else IfUncertain.HOLD
+
+
+def is_short(name: object) -> bool:
+    return isinstance(name, str) and name in _types and _types[name].short
 
 
 def is_transactional(name: str) -> bool:

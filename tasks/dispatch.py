@@ -17,7 +17,6 @@ import socket
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Any
 
 from amqp import Message
 from amqp.exceptions import AccessRefused, AMQPError
@@ -196,9 +195,9 @@ def message_of(ticket: Ticket) -> Message:
     )
 
 
-def terms_of(request: Any) -> Terms:
-    """The terms of the ticket that a worker's child was given, as Celery hands it over."""
-    return Terms(request.delivery_info["routing_key"], int(request.timelimit[0]) - HARD_LIMIT_MARGIN_SECONDS)
+def terms_of(queue: str, hard_limit: float) -> Terms:
+    """The terms of a ticket, by what Celery tells of it."""
+    return Terms(queue, int(hard_limit) - HARD_LIMIT_MARGIN_SECONDS)
 
 
 _ORIGIN = f"sluice@{socket.gethostname()}"

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 from ledger import db, queries
 from ledger.states import State
@@ -68,6 +69,38 @@ def beside(attempt: Attempt) -> Iterator[None]:
         thread.join()
 
 
+class Pack(Protocol):
+    """Attempts that are done one after the other."""
+
+    #: The one that is being done.
+    current: Attempt | None
+
+    def break_up(self) -> None:
+        """Let go of all others."""
+
+
+@contextmanager
+def beside_pack(pack: Pack) -> Iterator[None]:
+    """The same for a pack. When it is not over by the first beat, what is being done takes long after all: the others
+    are let go of, and it gets beats of its own."""
+    global _beating
+    over = threading.Event()
+    thread = threading.Thread(target=_beat_pack, args=(pack, over), name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        _beating = None
+        over.set()
+        thread.join()
+
+
+def turn_to(attempt: Attempt | None) -> None:
+    """The attempt that an interruption of this process means from now on."""
+    global _beating
+    _beating = attempt
+
+
 @contextmanager
 def shielded() -> Iterator[None]:
     """Hold signals back: what happens in here must not be torn apart. They arrive at the end."""
@@ -76,6 +109,18 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _MAIN_THREADS_SIGNALS)
+
+
+def _beat_pack(pack: Pack, over: threading.Event) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _MAIN_THREADS_SIGNALS)
+    if over.wait(PULSE_SECONDS):
+        return
+    try:
+        pack.break_up()
+    except Exception:  # what is being done needs its beats all the same
+        log.exception("could not break a pack up")
+    if pack.current is not None:
+        _beat(pack.current, over)
 
 
 def _beat(attempt: Attempt, over: threading.Event) -> None:

@@ -22,7 +22,8 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -54,6 +55,8 @@ class Done:
     """The handler returned, and every participant is prepared."""
 
     result: Any
+    #: The ledger may have been told already: it did not answer.
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,17 @@ def run(task_id: str, number: int, *, worker: str, terms: Terms | None = None) -
 
     Answers with the state that the task is in now, or None when it is another attempt's.
     """
+    with in_hand():
+        return attempt_one(task_id, number, worker=worker, terms=terms)
+
+
+@contextmanager
+def in_hand() -> Iterator[None]:
+    """Tickets are in this child's hands: told to leave, it first lets go of them."""
     global _has_ticket
     _has_ticket = True
     try:
-        return _run(task_id, number, worker, terms)
+        yield
     finally:
         _has_ticket = False
         if _leaving:
@@ -102,13 +112,18 @@ def run(task_id: str, number: int, *, worker: str, terms: Terms | None = None) -
             raise SystemExit(0)
 
 
-def _run(task_id: str, number: int, worker: str, terms: Terms | None) -> str | None:
+def is_leaving() -> bool:
+    return _leaving
+
+
+def attempt_one(task_id: str, number: int, *, worker: str, terms: Terms | None) -> str | None:
+    """From the claim to the settled row."""
     with log.about(task_id, number):
         failpoints.reach("f5")
         claim = _claim(task_id, number, worker, terms)
         if claim is None:
             logger.debug("dropped a ticket: the task is not waiting for it", extra={"action": "ticket_dropped"})
-            return _state(task_id, unless=LIVE)
+            return state_of(task_id, unless=LIVE)
         logger.info("%s started", claim.task_type, extra={"action": "task_started", "worker": worker})
         failpoints.reach("f6")
         attempt = Attempt(claim)
@@ -116,16 +131,16 @@ def _run(task_id: str, number: int, worker: str, terms: Terms | None) -> str | N
             attempt.interrupt(Leaving())
         with tracing.attempt(claim) as ended:
             with heartbeat.beside(attempt):
-                outcome = _perform(attempt)
+                outcome = perform(attempt)
                 with heartbeat.shielded():
-                    _settle(attempt, outcome)
+                    settle(attempt, outcome)
                     failpoints.reach("f13")
-            state = _state(task_id)
+            state = state_of(task_id)
             ended(state)
     return state
 
 
-def _state(task_id: str, *, unless: Collection[State] = ()) -> str | None:
+def state_of(task_id: str, *, unless: Collection[State] = ()) -> str | None:
     try:
         state = queries.state(task_id)
     except db.Unavailable:
@@ -168,7 +183,8 @@ def _patiently(ask: Callable[[], transitions.Claim | None]) -> transitions.Claim
 # --- run -----------------------------------------------------------------------------------------------------------
 
 
-def _perform(attempt: Attempt) -> Outcome:
+def perform(attempt: Attempt) -> Outcome:
+    """Run the handler and prepare the participants."""
     try:
         attempt.check()
         kind = catalog.get(attempt.claim.task_type)
@@ -206,17 +222,18 @@ def _prepare(attempt: Attempt) -> None:
 # --- settle --------------------------------------------------------------------------------------------------------
 
 
-def _settle(attempt: Attempt, outcome: Outcome) -> None:
+def settle(attempt: Attempt, outcome: Outcome) -> None:
+    """Make its outcome the task's."""
     try:
         match outcome:
-            case Done(result):
-                _succeed(attempt, result)
+            case Done(result, doubtful):
+                _succeed(attempt, result, doubtful)
             case Failed(error):
                 _undo(attempt)
                 _fail(attempt, error)
             case Stopped():
                 _undo(attempt)
-                _confirm_stop(attempt)
+                confirm_stop(attempt)
             case TimedOut():
                 _undo(attempt)
                 _fail(attempt, TimeoutError(f"took longer than {attempt.claim.timeout_seconds} s"))
@@ -235,7 +252,7 @@ def _settle(attempt: Attempt, outcome: Outcome) -> None:
             branch.close()
 
 
-def _succeed(attempt: Attempt, result: Any) -> None:
+def _succeed(attempt: Attempt, result: Any, doubtful: bool) -> None:
     if attempt.participants:
         decided = _insist(attempt, lambda: _decide(attempt, result), {State.COMMITTING, State.SUCCEEDED})
         if decided is None:
@@ -243,7 +260,7 @@ def _succeed(attempt: Attempt, result: Any) -> None:
             return
         if not decided:
             _undo(attempt)
-            _confirm_stop(attempt)
+            confirm_stop(attempt)
             return
         failpoints.reach("f11")
         if not _commit(attempt):
@@ -259,6 +276,7 @@ def _succeed(attempt: Attempt, result: Any) -> None:
             **attempt.progressed,
         ),
         {State.SUCCEEDED},
+        doubtful=doubtful,
     )
     if won:
         failpoints.reach("f14")
@@ -266,7 +284,7 @@ def _succeed(attempt: Attempt, result: Any) -> None:
         logger.info("%s succeeded", attempt.claim.task_type, extra={"action": "task_succeeded"})
     elif won is False:
         _tell_late(attempt)
-        _confirm_stop(attempt)
+        confirm_stop(attempt)
 
 
 def _tell_late(attempt: Attempt) -> None:
@@ -311,7 +329,7 @@ def _fail(attempt: Attempt, error: BaseException) -> None:
     # The message may repeat a parameter; the ledger has it, for those who may see the task.
     shown = {name: told[name] for name in ("type", "permanent", "at")}
     if won is False:
-        _confirm_stop(attempt)
+        confirm_stop(attempt)
         return
     logger.warning("%s failed", attempt.claim.task_type, extra={"action": "attempt_failed", "error": shown})
 
@@ -344,7 +362,7 @@ def _hand_back(attempt: Attempt, remark: str) -> None:
         {State.QUEUED, State.RUNNING},
     )
     if won is False:
-        _confirm_stop(attempt)
+        confirm_stop(attempt)
         return
     logger.info("%s handed back", attempt.claim.task_type, extra={"action": "task_handed_back"})
 
@@ -360,7 +378,7 @@ def _undo(attempt: Attempt) -> None:
         branch.close()
 
 
-def _confirm_stop(attempt: Attempt) -> None:
+def confirm_stop(attempt: Attempt) -> None:
     """If it was a stop that took the task: see that nothing remains, and say so. Otherwise it is others' by now."""
     until = time.monotonic() + CONFIRM_SECONDS
     try:
@@ -381,13 +399,15 @@ def _confirmed(attempt: Attempt) -> bool:
     return revoke.confirm(attempt.task_id, attempt.number, databases=row.participants, rows_undone=attempt.rows)
 
 
-def _insist(attempt: Attempt, verb: Callable[[], bool], reached: Collection[State]) -> bool | None:
+def _insist(
+    attempt: Attempt, verb: Callable[[], bool], reached: Collection[State], *, doubtful: bool = False
+) -> bool | None:
     """Make a move through an outage of the ledger. None when the outcome stays unknown.
 
     A move whose answer was lost may have been made: a later refusal counts as won when the row stands, for this very
     attempt, where the move leads.
     """
-    until, doubtful = time.monotonic() + INSIST_SECONDS, False
+    until = time.monotonic() + INSIST_SECONDS
     while True:
         try:
             if verb():

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -44,6 +45,18 @@ def keep(task_id: str, attempt: int, result: Any) -> None:
             key(task_id, attempt), json.dumps(result), ex=settings().result_ttl_seconds
         )
     )
+
+
+def keep_all(kept: Iterable[tuple[str, int, Any]]) -> None:
+    """The same for many, each with its task and attempt, in one round trip."""
+
+    def store(client: redis.Redis) -> None:
+        with client.pipeline(transaction=False) as together:
+            for task_id, attempt, result in kept:
+                together.set(key(task_id, attempt), json.dumps(result), ex=settings().result_ttl_seconds)
+            together.execute()
+
+    _try(store)
 
 
 def fetch(task_id: str, attempt: int) -> tuple[bool, Any]:

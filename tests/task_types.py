@@ -23,7 +23,7 @@ class Nothing(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-@task_type("test_quick", worker="data", parameters=Nothing)
+@task_type("test_quick", worker="data", parameters=Nothing, short=True)
 def quick(attempt: Attempt, parameters: Nothing) -> dict[str, Any]:
     """Succeed at once."""
     return {"answer": 42}

@@ -34,6 +34,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 from amqp import spec
@@ -45,14 +47,17 @@ from kombu import Consumer, Queue
 from kombu.serialization import prepare_accept_content
 
 import celery_config
-from workers import internals, metrics
+from workers import internals, metrics, packs
 from workers.children import Children
+from workers.packs import Packs
 from workers.pauses import Pauses
 
 log = logging.getLogger(__name__)
 
 #: How often a worker with a free child looks for tickets, whether the doorbell rang or not.
 LOOK_SECONDS = 0.2
+#: For how long the next ticket of a pack is waited for: somebody else may have had it.
+PACK_SECONDS = 0.01
 
 
 class Pull:
@@ -67,12 +72,15 @@ class Pull:
         self.accept = prepare_accept_content(consumer.app.conf.accept_content)
         self.queues = _best_first(queues)
         self.pauses: Pauses = consumer.controller.pauses
+        self.packs: Packs = consumer.controller.packs
         #: Gave a ticket just now and had more.
         self.rich: Queue | None = None
         #: Set by Celery's event loop.
         self.on_message: Callable[[Any], None] = _nowhere
         self.asking = self.connection.channel()
         self.channel = self.connection.channel()
+        #: On which tickets of a pack come: a channel has its own bound of what is sent on it.
+        self.packing = self.connection.channel()
         self.timer: Any = None
 
     def consume(self) -> None:
@@ -93,6 +101,7 @@ class Pull:
         self.cancel()
         self.asking.close()
         self.channel.close()
+        self.packing.close()
 
     def qos(self, **_: Any) -> None:
         """Nothing is prefetched, so there is nothing to limit."""
@@ -106,21 +115,23 @@ class Pull:
         self.hub.call_soon(self.fill)
 
     def fill(self) -> None:
-        """Give each free child the best ticket there is."""
+        """Give each free child the best ticket there is, with those behind it when many short ones wait."""
         try:
             while self.is_taking and self.children.free > 0:
-                ticket = self.best_ticket()
-                if ticket is None:
+                queue = self.best_queue()
+                first = self.take(queue) if queue else None
+                if queue is None or first is None:
                     return
-                self.hand_over(ticket)
+                others = self.take_pack(queue, first)
+                if others:
+                    with self.packs.gather(queue.name):
+                        for each in (first, *others):
+                            self.hand_over(each)
+                else:
+                    self.hand_over(first)
         except self.channel_errors as error:
             # From a timer only errors of the connection would reach the loop that connects again.
             raise RecoverableConnectionError(f"a channel broke: {error}") from error
-
-    def best_ticket(self) -> Any:
-        """The oldest message of the best queue that has one, or None."""
-        queue = self.best_queue()
-        return self.take(queue) if queue else None
 
     def best_queue(self) -> Queue | None:
         """The best queue that has a ticket. The one that had more, and those below it, need no asking; paused ones are
@@ -159,6 +170,39 @@ class Pull:
         if raw.delivery_info["message_count"]:
             self.rich = queue
         return self.channel.message_to_python(raw)
+
+    def take_pack(self, queue: Queue, first: Any) -> list[Any]:
+        """Those that go with a ticket just taken, in their order. From the first on that has to go alone they are given
+        back: the next free child gets that one."""
+        number = self.packs.sizes.of(queue.name, first.delivery_info["message_count"])
+        if number == 1 or not packs.fits(first):
+            return []
+        found = [self.packing.message_to_python(raw) for raw in self._consume(queue, number - 1)]
+        metrics.TICKETS.labels(queue.name).inc(len(found))
+        fitting = list(takewhile(packs.fits, found))
+        for message in found[len(fitting) :]:
+            message.reject(requeue=True)
+        if len(fitting) < len(found):
+            self.packs.sizes.cut(queue.name, 1 + len(fitting))
+        return fitting
+
+    def _consume(self, queue: Queue, number: int) -> list[Any]:
+        """Up to so many tickets. A basic.get for each would wait for each. This is a push, but a bounded one, which is
+        over at once: when RabbitMQ has cancelled it, everything that it sent is here."""
+        found: list[Any] = []
+        try:
+            self.packing.basic_qos(0, number, False)
+            tag = self.packing.basic_consume(queue.name, callback=found.append)
+            with suppress(TimeoutError):
+                while len(found) < number:
+                    self.connection.drain_events(timeout=PACK_SECONDS)
+            self.packing.basic_cancel(tag)
+        except NotFound as missing:
+            self.packing.close()
+            self.packing = self.connection.channel()
+            self.declare_again(missing)
+            return []
+        return found
 
     def declare_again(self, missing: NotFound) -> None:
         log.warning("a queue is missing, declaring all: %s", missing)

@@ -23,6 +23,7 @@ from tasks import catalog, dispatch, lifecycle, parent
 from tasks import log as task_log
 from workers import children, metrics, remote
 from workers.drain import Drain
+from workers.packs import Packs
 from workers.pauses import LOOK_SECONDS, Pauses
 from workers.presence import Beats
 from workers.priority import PullStep
@@ -70,7 +71,7 @@ def register_types(app: Any, kind: str) -> None:
 
 def run(self: Any, attempt: int) -> str | None:
     """What every ticket makes a child do."""
-    terms = dispatch.terms_of(self.request)
+    terms = dispatch.terms_of(self.request.delivery_info["routing_key"], self.request.timelimit[0])
     return lifecycle.run(self.request.id, attempt, worker=self.request.hostname, terms=terms)
 
 
@@ -145,6 +146,7 @@ class Specialised(Worker):
     def __init__(self, app: Celery | None = None, hostname: str | None = None, **options: Any) -> None:
         self.beats = Beats(self)
         self.pauses = Pauses()
+        self.packs = Packs(self)
         super().__init__(
             app,
             self._named(hostname or ""),
@@ -175,6 +177,10 @@ class Specialised(Worker):
         self.drain = Drain(self, grace_seconds=settings().shutdown_grace_seconds)
         self.drain.listen()
         metrics.serve(metrics.OfWorker(self))
+
+    def _process_task(self, req: Any) -> None:
+        if not self.packs.takes(req):
+            super()._process_task(req)  # type: ignore[misc]
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
         if self.drain is not None and self.pool is not None and self.pool._pool is not None:

@@ -52,6 +52,12 @@ class Settled(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """`on_failure` has seen to it."""
 
+    def on_unasked(self) -> None:
+        """The child had no time for it, and the ticket is as good as ever."""
+        task_ready(self)
+        self.reject(requeue=True)
+        self.send_event("task-rejected", requeue=True)
+
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The child did not come back as it should."""
         task_ready(self)

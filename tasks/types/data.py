@@ -94,7 +94,7 @@ def _is_text(data: Any) -> bool:
     return isinstance(data, str) or (isinstance(data, list) and all(isinstance(text, str) for text in data))
 
 
-@task_type("data_processing", worker="data", parameters=DataProcessing)
+@task_type("data_processing", worker="data", parameters=DataProcessing, short=True)
 def process(attempt: Attempt, parameters: DataProcessing) -> dict[str, Any]:
     """Count words, compute statistics, profile columns or transform the given data.
 

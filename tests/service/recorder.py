@@ -10,11 +10,13 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from tasks import lifecycle, parent
+from ledger.tickets import Ticket
+from tasks import catalog, lifecycle, pack, parent
 from workers import priority, process
 
 _file = os.open(os.environ["RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -47,6 +49,20 @@ def run(task_id: str, number: int, *, worker: str, terms: Any = None) -> None:
     record("done", task_id)
 
 
+def run_pack(tickets: Sequence[Ticket], *, worker: str) -> tuple[list[str | None], float]:
+    """As `tasks.pack` has it. `unasked:<seconds>:<name>` is one for which there was no time, once."""
+    began = time.monotonic()
+    record("pack", "", tickets=[ticket.task_id for ticket in tickets])
+    states: list[str | None] = []
+    for ticket in tickets:
+        if ticket.task_id.startswith("unasked:") and _claimed(ticket.task_id, 0):
+            states.append(pack.UNASKED)
+            continue
+        run(ticket.task_id, ticket.attempt, worker=worker)
+        states.append("succeeded")
+    return states, time.monotonic() - began
+
+
 def _claimed(task_id: str, number: int) -> bool:
     """An attempt is made once, as the ledger has it."""
     path = f"{os.environ['RECORD']}.{task_id.replace(':', '_')}.{number}"
@@ -63,7 +79,7 @@ def deaf(seconds: float) -> None:
             time.sleep(seconds)
 
 
-VERBS = {"sleep": time.sleep, "deaf": deaf}
+VERBS = {"sleep": time.sleep, "deaf": deaf, "unasked": time.sleep}
 
 
 def hang(pull: priority.Pull) -> None:
@@ -82,6 +98,9 @@ def timed_out(task_id: str, number: int, seconds: float) -> None:
     record("timed out", task_id, seconds=seconds)
 
 
+pack.run = run_pack
+if "PACKS" not in os.environ:
+    catalog.is_short = lambda name: False
 for room, each in ((lifecycle, install), (lifecycle, run), (parent, worker_lost), (parent, timed_out)):
     setattr(room, each.__name__, each)
 fill = priority.Pull.fill

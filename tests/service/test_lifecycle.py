@@ -455,7 +455,7 @@ def test_a_stop_is_not_confirmed_while_an_earlier_attempt_is_in_doubt(monkeypatc
     life.release(task_id)
     claim = life.claim(task_id, 2)
     transitions.stop(task_id, remark="by a test")
-    lifecycle._confirm_stop(Attempt(claim))
+    lifecycle.confirm_stop(Attempt(claim))
     assert life.state(task_id) is State.REVOKING
     life.rounds_until(lambda: life.state(task_id) is State.REVOKED)
     assert life.in_doubt() == []

@@ -1,0 +1,141 @@
+"""Packs, as a worker's parent sees them: several tickets of short tasks for one child, and how many these may be.
+
+Each ticket stays one of its own. It goes through Celery's machinery of checks and events as ever, it is acknowledged by
+itself, and what became of its task is told by itself; only the way to the child and back is shared.
+
+How many tickets a pack has follows from how long the last ones took to run: about SECONDS, because a more urgent
+ticket may have to wait for that. What it takes to claim and settle them is left out: a task alone takes that too. And
+no pack takes more than a part of what is in its queue, so that others find some.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ledger.packs import FIRST
+from ledger.tickets import Ticket
+from tasks import catalog, dispatch, pack
+
+#: What the tasks of a pack are to take together.
+SECONDS = 0.01
+#: Tickets of a pack.
+FEWEST, MOST = 2, 64
+#: Of the tickets in a queue, one pack takes so many at most.
+PART = 8
+#: Seconds for which a queue gets no packs after one that took too long although it was small.
+REST_SECONDS = 5.0
+
+
+class Sizes:
+    """How many tickets of each queue go together."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, float] = defaultdict(lambda: 2.0 * FEWEST)
+        self._rests_until: dict[str, float] = {}
+
+    def of(self, queue: str, depth: int) -> int:
+        """With so many tickets in the queue; 1 is no pack."""
+        size = min(int(self._sizes[queue]), depth // PART)
+        return 1 if size < FEWEST or time.monotonic() < self._rests_until.get(queue, 0) else size
+
+    def learn(self, queue: str, number: int, seconds: float) -> None:
+        """A pack of that many took so long to run. The next one is twice as big at most."""
+        fits = number * min(SECONDS / max(seconds, 1e-6), 2)
+        self._sizes[queue] = min(max(fits, FEWEST), MOST)
+        if fits < FEWEST:
+            self._rests_until[queue] = time.monotonic() + REST_SECONDS
+
+    def cut(self, queue: str, number: int) -> None:
+        """After so many tickets came one that goes alone."""
+        self._sizes[queue] = max(number, FEWEST)
+
+
+class Parcel:
+    """The requests that travel together."""
+
+    def __init__(self, queue: str, sizes: Sizes) -> None:
+        self.queue = queue
+        self.sizes = sizes
+        self.requests: list[Any] = []
+
+    def send(self, pool: Any, hostname: str) -> None:
+        """To a free child."""
+        if not self.requests:
+            return
+        pool.apply_async(
+            pack.run,
+            args=([_ticket(request) for request in self.requests],),
+            kwargs={"worker": hostname},
+            accept_callback=self._on_accepted,
+            timeout_callback=_no_soft_limits,
+            callback=self._on_success,
+            error_callback=self._on_failure,
+            timeout=max(request.time_limits[0] for request in self.requests),
+            correlation_id=self.requests[0].id,
+        )
+
+    def _on_accepted(self, pid: int, at: float) -> None:
+        for request in self.requests:
+            request.on_accepted(pid, at)
+
+    def _on_success(self, report: tuple[list[str | None], float]) -> None:
+        states, seconds = report
+        self.sizes.learn(self.queue, len(self.requests), seconds)
+        for request, state in zip(self.requests, states, strict=True):
+            if state == pack.UNASKED:
+                request.on_unasked()
+            else:
+                request.on_success((False, repr(state), seconds / len(self.requests)))
+
+    def _on_failure(self, error: Any) -> None:
+        for request in self.requests:
+            request.on_failure(error)
+
+
+class Packs:
+    """What a worker keeps of them."""
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.sizes = Sizes()
+        self._open: Parcel | None = None
+
+    @contextmanager
+    def gather(self, queue: str) -> Iterator[None]:
+        """The requests that are made in here go to one child."""
+        parcel = self._open = Parcel(queue, self.sizes)
+        try:
+            yield
+        finally:
+            self._open = None
+        parcel.send(self.worker.pool, self.worker.hostname)
+
+    def takes(self, request: Any) -> bool:
+        """Whether a request goes with others; otherwise it goes to a child of its own."""
+        if self._open is None or request.attempt != FIRST:
+            return False
+        self._open.requests.append(request)
+        return True
+
+
+def fits(message: Any) -> bool:
+    """Whether a ticket may go with others."""
+    if message.errors or message.delivery_info["redelivered"]:
+        return False
+    match message.headers:
+        case {"task": str(name), "retries": 0, "timelimit": [int(), *_]}:
+            return catalog.is_short(name)
+    return False
+
+
+def _ticket(request: Any) -> Ticket:
+    terms = dispatch.terms_of(request.delivery_info["routing_key"], request.time_limits[0])
+    return Ticket(request.id, request.attempt, request.name, terms.queue, terms.timeout_seconds)
+
+
+def _no_soft_limits(soft: bool, timeout: float) -> None:
+    """`Parcel._on_failure` sees to the hard one."""
