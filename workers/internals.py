@@ -28,9 +28,11 @@ POOL = (
     "_repopulate_pool",
     "timers",
 )
-#: What `workers.settle` overrides or calls.
+#: What `workers.settle` overrides or calls, and `workers.packs`.
 REQUEST = (
     "_payload",
+    "on_accepted",
+    "on_success",
     "revoked",
     "terminate",
     "on_timeout",
@@ -41,6 +43,8 @@ REQUEST = (
 )
 #: What `workers.priority`, `workers.process` and `workers.drain` use.
 CONSUMER = ("pool", "connection", "connection_errors", "channel_errors", "task_consumer", "_flush_events")
+#: What `workers.process` overrides.
+WORKER = ("_process_task",)
 HUB = ("call_soon", "call_later", "call_repeatedly", "readers", "reset", "create_loop")
 
 
@@ -58,6 +62,7 @@ def check(consumer: Any) -> None:
 def _faults(consumer: Any) -> Iterator[str]:
     children = getattr(getattr(consumer, "pool", None), "_pool", None)
     yield from _missing("consumer", consumer, CONSUMER)
+    yield from _missing("worker", getattr(consumer, "controller", None), WORKER)
     yield from _missing("hub", getattr(consumer, "hub", None), HUB)
     yield from _missing("request", Request, REQUEST)
     yield from _missing("pool", children, POOL)
