@@ -42,7 +42,7 @@ test: bootstrap-dev ## check the code and run the tests, with servers of their o
 	@$(if $(ARGS),,$(MAKE) test-mysql)
 
 # Whatever speaks XA, with every database on MySQL.
-MYSQL_TESTS := $(patsubst %,tests/service/test_%.py,xa resolve revoke migrations fitness roles)
+MYSQL_TESTS := $(patsubst %,tests/service/test_%.py,xa resolve revoke packs migrations fitness roles)
 
 test-mysql: bootstrap-dev ## run the tests of two-phase commit on the MySQL of `make mysql`, if it is there
 	@if [ -x .sluice/mysql-server/usr/sbin/mysqld ]; \
