@@ -33,5 +33,5 @@ def service(containers: float) -> Service:
 @pytest.fixture
 def told_of_images(containers: float, tell: Tell) -> None:
     for name, image in engine.image_names().items():
-        if engine.is_standin(image):
+        if engine.has_image(image) and engine.is_standin(image):
             tell(f"{image} is a stand-in ({name})")

@@ -21,6 +21,7 @@ from tests.conftest import CHECKOUT, PORTS
 
 PROJECT = "sluice-tests"
 CLUSTER = "docker-compose.cluster.yml"
+WATCHING = "docker-compose.monitoring.yml"
 #: Away from those of a stack that somebody runs here.
 ENVIRONMENT = {
     "SLUICE_API_PORT": str(PORTS[0]),
@@ -108,8 +109,8 @@ def ids(service: str) -> list[str]:
 
 
 @contextmanager
-def up() -> Iterator[float]:
-    """A new project, all of it healthy, until the end of the block; the seconds that its start took."""
+def up(*of_it: str) -> Iterator[float]:
+    """A new project, all or this much of it healthy, until the end of the block; the seconds that its start took."""
     if reason := why_not():
         pytest.skip(f"the containers are not tried: {reason}")
     secrets.write()
@@ -117,7 +118,7 @@ def up() -> Iterator[float]:
     began = time.monotonic()
     try:
         try:
-            compose("up", "--build", "--wait", "--wait-timeout", "600")
+            compose("up", "--build", "--wait", "--wait-timeout", "600", *of_it)
         except Failed as failed:
             raise AssertionError(f"{failed}\n{compose('logs', '--tail', '30')}") from failed
         yield time.monotonic() - began
@@ -173,6 +174,11 @@ def cluster_model() -> dict[str, Any]:
     return dict(yaml.load((CHECKOUT / CLUSTER).read_text(encoding="utf-8"), _Overlay))
 
 
+def watching_model() -> dict[str, Any]:
+    """What docker-compose.monitoring.yml lays over it."""
+    return dict(yaml.safe_load((CHECKOUT / WATCHING).read_text(encoding="utf-8")))
+
+
 class _Overlay(yaml.SafeLoader):  # type: ignore[misc]
     """Takes what is marked `!override` or `!reset` as it stands."""
 
@@ -189,7 +195,7 @@ def image_names() -> dict[str, str]:
     """The images that others make, by our names for them."""
     named = re.search(r"^ARG PYTHON=(\S+)$", (CHECKOUT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     assert named is not None
-    images = model()["x-images"] | cluster_model()["x-images"]
+    images = model()["x-images"] | cluster_model()["x-images"] | watching_model()["x-images"]
     return {name: image for name, image in images.items() if name != "sluice"} | {"python": named[1]}
 
 

@@ -42,6 +42,7 @@ IMAGES = (
     Image("redis", "sid"),
     Image("mail", "trixie"),
     Image("nginx", "sid"),
+    Image("prometheus", "sid"),
 )
 
 

@@ -177,8 +177,9 @@ def test_a_server_that_is_gone_is_soon_given_up(name: str) -> None:
 
 def test_who_speaks_to_strangers_reaches_only_the_ledger() -> None:
     networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
-    assert networks["webhooks"] == {"ledger", "receivers"}
+    assert networks["webhooks"] == {"apart", "receivers"}
     assert [name for name, joined in networks.items() if "receivers" in joined] == ["webhooks"]
+    assert [name for name, joined in networks.items() if "apart" in joined] == ["mysql", "webhooks"]
     assert {name for name, joined in networks.items() if "ledger" in joined} - set(OURS) == {"mysql"}
     open_ones = {name for name, network in MODEL["networks"].items() if not (network or {}).get("internal")}
     assert open_ones == {"pages", "mails", "receivers"}
@@ -354,6 +355,13 @@ def test_nginx_waits_longer_than_the_api_and_lets_through_more() -> None:
     assert "resolve " in NGINX and "non_idempotent" not in NGINX
 
 
+def test_nginx_begins_nothing_anew_but_reads_and_answers_with_their_own_status() -> None:
+    assert "error_page 502 504 = @again;" in NGINX
+    [begun] = re.findall(r"\$begins_anew \{\s+\"(\S+ \S+)\" 1;", NGINX)
+    told = [f"{method} {time}" for method in ("GET", "HEAD", "POST", "PUT", "DELETE") for time in ("2.004", "30.001")]
+    assert [line for line in told if re.search(begun.removeprefix("~"), line)] == ["GET 2.004", "HEAD 2.004"]
+
+
 # --- Prometheus and Grafana ----------------------------------------------------------------------------------------
 
 
@@ -374,9 +382,16 @@ def test_prometheus_looks_where_figures_are_told() -> None:
     told = {
         name
         for name, service in WATCHING["services"].items()
-        if "SLUICE_METRICS_PORT" in service.get("environment", {}) and "watch" in service["networks"]
+        if "SLUICE_METRICS_PORT" in service.get("environment", {})
+        and {*service["networks"]} <= {*WATCHING["services"]["prometheus"]["networks"]}
     }
     assert looked_at == told | {"api"} == set(OURS) - {SET_UP, "flower"}
     port = int(WATCHING["services"]["data"]["environment"]["SLUICE_METRICS_PORT"])
     assert {found["port"] for job in jobs for found in job.get("dns_sd_configs", [])} == {port}
-    assert WATCHING["networks"] == {"watch": {"internal": True}}
+    assert WATCHING["networks"] == {key: {"internal": True} for key in ("watch", "watch-webhooks")}
+
+
+def test_who_speaks_to_strangers_reaches_nobody_else_for_being_watched() -> None:
+    joined = [name for name, service in WATCHING["services"].items() if "watch-webhooks" in service.get("networks", ())]
+    assert joined == ["prometheus", "webhooks"]
+    assert WATCHING["services"]["webhooks"]["networks"] == ["watch-webhooks"]
