@@ -193,6 +193,7 @@ class Peer:
     body: str = "{}"
     key: str = ""
     _running: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
+    _counts: subprocess.Popen[str] | None = None
 
     @contextmanager
     def door(self) -> Iterator[None]:
@@ -202,8 +203,23 @@ class Peer:
 
     @contextmanager
     def workers(self) -> Iterator[None]:
-        with self._present("workers", [self.workers_command] * self.times):
+        with self._present("workers", [self.workers_command] * self.times), self._counter() as self._counts:
             yield
+
+    @contextmanager
+    def _counter(self) -> Iterator[subprocess.Popen[str]]:
+        """A process that says for each line how many tasks have ended: to start one each time would cost more than the
+        tasks."""
+        words = f"import sys, {PEERS}.{self.module} as peer\nfor line in sys.stdin: print(peer.finished(), flush=True)"
+        with subprocess.Popen(
+            [sys.executable, "-c", words],
+            cwd=CHECKOUT,
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            yield process
 
     @contextmanager
     def _present(self, what: str, commands: Sequence[Sequence[str]]) -> Iterator[None]:
@@ -241,23 +257,24 @@ class Peer:
         self._do(f"peer.fill({number})")
 
     def finished(self) -> int:
-        return int(self._do("print(peer.finished())"))
+        assert self._counts is not None
+        assert self._counts.stdin is not None
+        assert self._counts.stdout is not None
+        print(file=self._counts.stdin, flush=True)
+        return int(self._counts.stdout.readline())
 
     def forget(self) -> None:
         self.ground.forget_peers()
         self._do("peer.prepare()")
 
-    def _do(self, words: str) -> str:
+    def _do(self, words: str) -> None:
         """In a process of its own: each of these libraries takes what imports it for its own."""
-        done = subprocess.run(
+        subprocess.run(
             [sys.executable, "-c", f"import {PEERS}.{self.module} as peer\n{words}"],
             cwd=CHECKOUT,
             env=self._environment(),
-            stdout=subprocess.PIPE,
-            text=True,
             check=True,
         )
-        return done.stdout
 
 
 def peers(ground: Ground) -> list[Peer]:

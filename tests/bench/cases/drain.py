@@ -12,6 +12,8 @@ from tests.bench.results import Figure
 
 CASE = "drain, two at a time"
 REFERENCES = {CASE: "Celery, durable"}
+#: Between two looks at how many have ended.
+LOOK_SECONDS = 0.1
 #: The first tenth is spent on starting.
 BEGUN = 0.1
 
@@ -35,11 +37,11 @@ def drained(bench: Bench, contender: Contender, number: int, case: str) -> Figur
     return Figure(case, contender.name, counted / seconds, "tasks/s", cpu_us=cpu)
 
 
-def _reached(contender: Contender, number: int, within: float = 300) -> int:
+def _reached(contender: Contender, number: int, within: float = 120) -> int:
     """Wait for so many to have ended; how many have."""
     until = time.monotonic() + within
     while (done := contender.finished()) < number:
         if time.monotonic() > until:
             raise TimeoutError(f"{contender.name}: {done} of {number} tasks had ended after {within:.0f} s")
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)
     return done
