@@ -23,8 +23,11 @@ from ledger.transitions import Claim
 FIRST = 1
 
 
-def claim(tickets: Mapping[str, Terms], *, worker: str, lease_seconds: float) -> list[Claim]:
-    """Take the tasks that nothing stands in the way of, by their ids and the terms of their tickets."""
+def claim(
+    tickets: Mapping[str, Terms], *, worker: str, lease_seconds: float, better_queues: Sequence[str] = ()
+) -> list[Claim]:
+    """Take the tasks that nothing stands in the way of, by their ids and the terms of their tickets. All together they
+    count as one inversion when a task of the better queues is ready."""
 
     def work(connection: Connection) -> list[Claim]:
         free = _held(
@@ -42,6 +45,8 @@ def claim(tickets: Mapping[str, Terms], *, worker: str, lease_seconds: float) ->
         moving.many(connection, "claimed", rows, values=values, attempt=FIRST, detail={"worker": worker})
         if told := [row.id for row in rows if row.webhook]:
             outbox.put(connection, MOVES["claimed"], told)
+        if rows:
+            transitions.count_inversion(connection, rows[0].id, better_queues)
         return [Claim(row.id, FIRST, *(row._mapping[column] for column in transitions.CLAIMED)) for row in rows]
 
     return db.transact(work)

@@ -197,12 +197,19 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
 
 
 def claim(
-    task_id: str, attempt: int, *, worker: str, lease_seconds: float, terms: Terms | None = None
+    task_id: str,
+    attempt: int,
+    *,
+    worker: str,
+    lease_seconds: float,
+    terms: Terms | None = None,
+    better_queues: Sequence[str] = (),
 ) -> Claim | None:
     """Take a queued task. None: it was stopped, somebody has it, the ticket is an old one, its time has run out, its
     queue is paused, or a limit has no place for it, for which it waits then.
 
-    `terms` are those of the ticket; a task that was changed since has another ticket.
+    `terms` are those of the ticket; a task that was changed since has another ticket. It counts as an inversion when a
+    task of the better queues is ready.
     """
 
     may = and_(is_in_time(), pauses.is_open(), *_on(terms))
@@ -224,6 +231,7 @@ def claim(
             connection, task_id, attempt, may=may, take=lambda: take(connection, may)
         )
         if won:
+            count_inversion(connection, task_id, better_queues)
             return _claim_of(connection, task_id, attempt)
         is_lost = not _still_waits(connection, task_id, attempt)
         _expire(connection, _expired().where(tasks.c.id == task_id, tasks.c.attempt == attempt - 1))
@@ -313,28 +321,24 @@ CLAIMED = (
 )
 
 
-def count_inversion(task_id: str, better_queues: Sequence[str]) -> bool:
-    """Note when a task was started although a better one of its kind had been ready; True when it was so."""
+def count_inversion(connection: Connection, task_id: str, better_queues: Sequence[str]) -> bool:
+    """Note when a task is started although a better one of its kind had been ready; True when it is so."""
     if not better_queues:
         return False
-
-    def work(connection: Connection) -> bool:
-        overtaken = connection.execute(
-            select(tasks.c.id)
-            .where(
-                tasks.c.state == State.QUEUED,
-                tasks.c.queue.in_(better_queues),
-                tasks.c.queue.not_in(pauses.quiet()),
-                tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
-            )
-            .limit(1)
-        ).scalar()
-        if overtaken:
-            moving.count(connection, "inversions", 1)
-            moving.note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
-        return overtaken is not None
-
-    return db.transact(work)
+    overtaken = connection.execute(
+        select(tasks.c.id)
+        .where(
+            tasks.c.state == State.QUEUED,
+            tasks.c.queue.in_(better_queues),
+            tasks.c.queue.not_in(pauses.quiet()),
+            tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
+        )
+        .limit(1)
+    ).scalar()
+    if overtaken:
+        moving.count(connection, "inversions", 1)
+        moving.note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
+    return overtaken is not None
 
 
 def renew(

@@ -133,9 +133,8 @@ def attempt_one(task_id: str, number: int, *, worker: str, terms: Terms | None) 
             with heartbeat.beside(attempt):
                 outcome = perform(attempt)
                 with heartbeat.shielded():
-                    settle(attempt, outcome)
+                    state = settle(attempt, outcome)
                     failpoints.reach("f13")
-            state = state_of(task_id)
             ended(state)
     return state
 
@@ -152,19 +151,12 @@ def _claim(task_id: str, number: int, worker: str, terms: Terms | None) -> trans
     if _leaving:
         return None
     lease_seconds = settings().lease_seconds
-    claim = _patiently(
-        lambda: transitions.claim(task_id, number, worker=worker, lease_seconds=lease_seconds, terms=terms)
+    better = celery_config.better_queues(terms.queue) if terms else ()
+    return _patiently(
+        lambda: transitions.claim(
+            task_id, number, worker=worker, lease_seconds=lease_seconds, terms=terms, better_queues=better
+        )
     )
-    if claim is not None:
-        _count_inversion(claim)
-    return claim
-
-
-def _count_inversion(claim: transitions.Claim) -> None:
-    try:
-        transitions.count_inversion(claim.task_id, celery_config.better_queues(claim.queue))
-    except db.Unavailable:
-        logger.debug("an inversion may have gone uncounted: the ledger does not answer")
 
 
 def _patiently(ask: Callable[[], transitions.Claim | None]) -> transitions.Claim | None:
@@ -222,12 +214,13 @@ def _prepare(attempt: Attempt) -> None:
 # --- settle --------------------------------------------------------------------------------------------------------
 
 
-def settle(attempt: Attempt, outcome: Outcome) -> None:
-    """Make its outcome the task's."""
+def settle(attempt: Attempt, outcome: Outcome) -> str | None:
+    """Make its outcome the task's; answers with the state that the task is in now, None when nobody knows."""
     try:
         match outcome:
             case Done(result, doubtful):
-                _succeed(attempt, result, doubtful)
+                if _succeed(attempt, result, doubtful):
+                    return State.SUCCEEDED.value
             case Failed(error):
                 _undo(attempt)
                 _fail(attempt, error)
@@ -250,21 +243,23 @@ def settle(attempt: Attempt, outcome: Outcome) -> None:
     finally:
         for branch in attempt.branches.values():
             branch.close()
+    return state_of(attempt.task_id)
 
 
-def _succeed(attempt: Attempt, result: Any, doubtful: bool) -> None:
+def _succeed(attempt: Attempt, result: Any, doubtful: bool) -> bool:
+    """Whether the task has succeeded, for certain."""
     if attempt.participants:
         decided = _insist(attempt, lambda: _decide(attempt, result), {State.COMMITTING, State.SUCCEEDED})
         if decided is None:
             logger.error("the decision is unknown, leaving it to the monitor", extra={"action": "task_in_doubt"})
-            return
+            return False
         if not decided:
             _undo(attempt)
             confirm_stop(attempt)
-            return
+            return False
         failpoints.reach("f11")
         if not _commit(attempt):
-            return
+            return False
         failpoints.reach("f12")
     won = _insist(
         attempt,
@@ -285,6 +280,7 @@ def _succeed(attempt: Attempt, result: Any, doubtful: bool) -> None:
     elif won is False:
         _tell_late(attempt)
         confirm_stop(attempt)
+    return won is True
 
 
 def _tell_late(attempt: Attempt) -> None:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import celery_config
 import failpoints
-from ledger import db, packs, transitions
+from ledger import db, packs
 from ledger.states import State
 from ledger.tickets import Terms, Ticket
 from ledger.transitions import Claim
@@ -138,8 +138,7 @@ class Pack:
         """The ledger did not answer, and may have been told all the same: each waits for it as ever."""
         for task_id, (attempt, outcome) in done.items():
             with log.about(task_id, attempt.number):
-                lifecycle.settle(attempt, Done(outcome.result, doubtful=True))
-                self.states[task_id] = lifecycle.state_of(task_id)
+                self.states[task_id] = lifecycle.settle(attempt, Done(outcome.result, doubtful=True))
 
 
 def _claim(tickets: Sequence[Ticket], worker: str) -> list[Claim]:
@@ -147,13 +146,11 @@ def _claim(tickets: Sequence[Ticket], worker: str) -> list[Claim]:
     if lifecycle.is_leaving():
         return []
     terms = {ticket.task_id: Terms(ticket.queue, ticket.timeout_seconds) for ticket in tickets}
+    better = celery_config.better_queues(tickets[0].queue)
     try:
-        claims = packs.claim(terms, worker=worker, lease_seconds=settings().lease_seconds)
-        if claims:
-            transitions.count_inversion(claims[0].task_id, celery_config.better_queues(claims[0].queue))
+        return packs.claim(terms, worker=worker, lease_seconds=settings().lease_seconds, better_queues=better)
     except db.Unavailable:
         return []
-    return claims
 
 
 def _do(pack: Pack, attempt: Attempt, worker: str) -> None:
@@ -166,8 +163,7 @@ def _do(pack: Pack, attempt: Attempt, worker: str) -> None:
                 pack.succeeded(attempt, outcome)
                 ended(State.SUCCEEDED)
             else:
-                lifecycle.settle(attempt, outcome)
-                state = pack.states[attempt.task_id] = lifecycle.state_of(attempt.task_id)
+                state = pack.states[attempt.task_id] = lifecycle.settle(attempt, outcome)
                 ended(state)
 
 

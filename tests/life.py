@@ -91,6 +91,11 @@ def claim(task_id: str, attempt: int = 1, lease_seconds: float = 60) -> Claim:
     return won
 
 
+def overtakes(task_id: str, better_queues: Sequence[str]) -> bool:
+    """Whether a claim of it would count as an inversion now."""
+    return db.transact(lambda connection: transitions.count_inversion(connection, task_id, better_queues))
+
+
 def work(task_id: str, number: int = 1) -> None:
     """What a worker's child does with a ticket, in this process."""
     before = signal.getsignal(heartbeat.SIGNAL)

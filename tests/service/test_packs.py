@@ -85,6 +85,14 @@ def test_what_a_pack_writes_of_a_task_is_what_is_written_of_one_alone() -> None:
         assert one[3:] == other[3:]
 
 
+def test_a_pack_that_overtakes_a_more_urgent_task_counts_as_one_inversion() -> None:
+    better = life.accept(priority="high")
+    transitions.mark_dispatched([life.ticket(better)])
+    life.let_pass(1)
+    run(accept(3))
+    assert queries.totals() == {"inversions": 1}
+
+
 def test_a_result_is_its_own_tasks() -> None:
     tickets = [life.ticket(life.accept("data_processing", {"data": [number]})) for number in (1, 2, 3)]
     run(tickets)

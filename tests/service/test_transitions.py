@@ -287,15 +287,23 @@ def test_an_old_ticket_marks_no_new_attempt() -> None:
 
 def test_starting_before_a_better_task_counts_as_an_inversion() -> None:
     better, task_id = life.accept(priority="high"), life.accept(priority="low")
-    assert not transitions.count_inversion(task_id, ["data.high"]), "its ticket was not there yet"
+    assert not life.overtakes(task_id, ["data.high"]), "its ticket was not there yet"
     transitions.mark_dispatched([life.ticket(better)])
-    assert not transitions.count_inversion(task_id, ["data.high"]), "it has only just come"
+    assert not life.overtakes(task_id, ["data.high"]), "it has only just come"
     life.let_pass(1)
-    assert not transitions.count_inversion(task_id, ["email.high"])
-    assert not transitions.count_inversion(task_id, [])
-    assert transitions.count_inversion(task_id, ["data.high"])
+    assert not life.overtakes(task_id, ["email.high"])
+    assert not life.overtakes(task_id, [])
+    assert life.overtakes(task_id, ["data.high"])
     assert queries.totals() == {"inversions": 1}
     assert better in life.remarks(task_id)
+
+
+def test_a_claim_looks_for_more_urgent_tasks() -> None:
+    better, task_id = life.accept(priority="high"), life.accept(priority="low")
+    transitions.mark_dispatched([life.ticket(better)])
+    life.let_pass(1)
+    assert transitions.claim(task_id, 1, worker=life.WORKER, lease_seconds=60, better_queues=["data.high"])
+    assert life.names_of_events(task_id) == ["accepted", "claimed", "inverted"]
 
 
 def test_a_remark_moves_nothing() -> None:
