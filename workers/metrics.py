@@ -56,13 +56,16 @@ class OfWorker(Collector):
         known = {
             "children": ("Child processes of this worker", children.count if children else 0),
             "free_children": ("Of these, how many wait for a ticket", children.free if children else 0),
-            "tickets_in_hand": ("Tickets that its children have", children.tickets if children else 0),
+            "tickets_in_hand": ("Tickets that its children have", self._tickets(children) if children else 0),
             "reaches_broker": ("1 while this worker has a connection to RabbitMQ", self.worker.beats.reaches_broker),
             "leaving": ("1 once this worker was told to end", self.worker.beats.is_leaving),
         }
         for name, (words, value) in known.items():
             yield GaugeMetricFamily(f"sluice_worker_{name}", words, value=max(0, int(value)))
         yield from TICKETS.collect()
+
+    def _tickets(self, children: Any) -> int:
+        return int(children.tickets + self.worker.packs.tickets)
 
 
 # --- of any of them --------------------------------------------------------------------------------------------------

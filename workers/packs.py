@@ -54,18 +54,52 @@ class Sizes:
         self._sizes[queue] = max(number, FEWEST)
 
 
+class Packs:
+    """What a worker keeps of them."""
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+        self.sizes = Sizes()
+        #: Those that are with a child.
+        self.sent: set[Parcel] = set()
+        self._open: Parcel | None = None
+
+    @contextmanager
+    def gather(self, queue: str) -> Iterator[None]:
+        """The requests that are made in here go to one child."""
+        parcel = self._open = Parcel(queue, self)
+        try:
+            yield
+        finally:
+            self._open = None
+        parcel.send(self.worker.pool, self.worker.hostname)
+
+    def takes(self, request: Any) -> bool:
+        """Whether a request goes with others; otherwise it goes to a child of its own."""
+        if self._open is None or request.attempt != FIRST:
+            return False
+        self._open.requests.append(request)
+        return True
+
+    @property
+    def tickets(self) -> int:
+        """How many tickets are with children beside the one of each that the pool counts."""
+        return sum(len(parcel.requests) - 1 for parcel in self.sent)
+
+
 class Parcel:
     """The requests that travel together."""
 
-    def __init__(self, queue: str, sizes: Sizes) -> None:
+    def __init__(self, queue: str, packs: Packs) -> None:
         self.queue = queue
-        self.sizes = sizes
+        self.packs = packs
         self.requests: list[Any] = []
 
     def send(self, pool: Any, hostname: str) -> None:
         """To a free child."""
         if not self.requests:
             return
+        self.packs.sent.add(self)
         pool.apply_async(
             pack.run,
             args=([_ticket(request) for request in self.requests],),
@@ -84,7 +118,8 @@ class Parcel:
 
     def _on_success(self, report: tuple[list[str | None], float]) -> None:
         states, seconds = report
-        self.sizes.learn(self.queue, len(self.requests), seconds)
+        self.packs.sent.discard(self)
+        self.packs.sizes.learn(self.queue, len(self.requests), seconds)
         for request, state in zip(self.requests, states, strict=True):
             if state == pack.UNASKED:
                 request.on_unasked()
@@ -92,34 +127,9 @@ class Parcel:
                 request.on_success((False, repr(state), seconds / len(self.requests)))
 
     def _on_failure(self, error: Any) -> None:
+        self.packs.sent.discard(self)
         for request in self.requests:
             request.on_failure(error)
-
-
-class Packs:
-    """What a worker keeps of them."""
-
-    def __init__(self, worker: Any) -> None:
-        self.worker = worker
-        self.sizes = Sizes()
-        self._open: Parcel | None = None
-
-    @contextmanager
-    def gather(self, queue: str) -> Iterator[None]:
-        """The requests that are made in here go to one child."""
-        parcel = self._open = Parcel(queue, self.sizes)
-        try:
-            yield
-        finally:
-            self._open = None
-        parcel.send(self.worker.pool, self.worker.hostname)
-
-    def takes(self, request: Any) -> bool:
-        """Whether a request goes with others; otherwise it goes to a child of its own."""
-        if self._open is None or request.attempt != FIRST:
-            return False
-        self._open.requests.append(request)
-        return True
 
 
 def fits(message: Any) -> bool:

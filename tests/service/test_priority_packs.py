@@ -7,14 +7,19 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cli.stack import Stack
+from ledger.packs import FIRST
 from ledger.tickets import Ticket
+from tasks import pack
 from tests.conftest import eventually
 from tests.service.hands import GRACE_SECONDS, Hands, at_work, ticket
-from workers.packs import FEWEST, MOST, PART, REST_SECONDS, SECONDS, Sizes
+from workers.packs import FEWEST, MOST, PART, REST_SECONDS, SECONDS, Packs, Sizes
 
 NUMBER = 200
 
@@ -72,6 +77,27 @@ def test_what_is_not_short_after_all_goes_alone_for_a_while(monkeypatch: pytest.
     assert (sizes.of("data.low", 10_000), sizes.of("data.high", 10_000)) == (1, 2 * FEWEST)
     now[0] += REST_SECONDS
     assert sizes.of("data.low", 10_000) == FEWEST
+
+
+def test_each_ticket_of_a_pack_is_counted_until_it_is_over() -> None:
+    calls: list[dict[str, Any]] = []
+    pool = SimpleNamespace(apply_async=lambda run, **told: calls.append(told))
+    packs = Packs(SimpleNamespace(pool=pool, hostname="data@x"))
+    for over in ("callback", "error_callback"):
+        with packs.gather("data.low"):
+            assert packs.takes(request())
+            assert packs.takes(request())
+            assert not packs.takes(request(attempt=2)), "it goes alone"
+        assert packs.tickets == 1
+        calls.pop()[over]((["succeeded", pack.UNASKED], 0.001))
+        assert packs.tickets == 0
+    assert not packs.takes(request()), "nothing is gathered"
+
+
+def request(attempt: int = FIRST) -> Mock:
+    made = Mock(id="1", attempt=attempt, time_limits=(615, None), delivery_info={"routing_key": "data.low"})
+    made.name = "test_quick"
+    return made
 
 
 # --- in a worker -----------------------------------------------------------------------------------------------------
