@@ -504,15 +504,25 @@ def hand_back(task_id: str, attempt: int, *, remark: str) -> bool:
     return _won("handed_back", task_id, attempt=attempt, values=dict(LET_GO), remark=remark)
 
 
-def stop(task_id: str, *, remark: str, caller: Caller = EVERYBODY) -> tuple[State, State, int] | None:
-    """Take a task back. Answers (state before, state now, attempt), or None when there is no such task.
+@dataclass(frozen=True)
+class Moved:
+    """What a stop found, and what it made of it."""
+
+    before: State
+    now: State
+    attempt: int
+    task_type: str
+
+
+def stop(task_id: str, *, remark: str, caller: Caller = EVERYBODY) -> Moved | None:
+    """Take a task back; None when there is no such task.
 
     Equal states mean that the stop came too late, or a second time, and changed nothing.
     """
 
-    def work(connection: Connection) -> tuple[State, State, int] | None:
+    def work(connection: Connection) -> Moved | None:
         row = connection.execute(
-            select(tasks.c.state, tasks.c.attempt)
+            select(tasks.c.state, tasks.c.attempt, tasks.c.task_type)
             .where(tasks.c.id == task_id, owned(caller))
             .with_for_update()
         ).first()
@@ -523,11 +533,11 @@ def stop(task_id: str, *, remark: str, caller: Caller = EVERYBODY) -> tuple[Stat
             undone = {"rows_undone": 0, "rows_remaining": 0}
             values = {"finished_at": NOW, "due_at": None, "undone": undone}
             moving.move(connection, "stopped", task_id, values=values, event_attempt=attempt, remark=remark)
-            return before, State.REVOKED, attempt
+            return Moved(before, State.REVOKED, attempt, row.task_type)
         if before is State.RUNNING:
             moving.move(connection, "stopping", task_id, values={}, event_attempt=attempt, remark=remark)
-            return before, State.REVOKING, attempt
-        return before, before, attempt
+            return Moved(before, State.REVOKING, attempt, row.task_type)
+        return Moved(before, before, attempt, row.task_type)
 
     return db.transact(work)
 

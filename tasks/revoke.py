@@ -70,14 +70,15 @@ def stop(
         moved = transitions.stop(task_id, remark=f"by {by}", caller=caller)
         if moved is None:
             raise UnknownTask(task_id)
-        before, now, attempt = moved
+        before, now = moved.before, moved.now
         if before in WAITING:
-            _log_stop(task_id, attempt)
-            return _told(task_id, Verdict.STOPPED_BEFORE_START, now)
+            _log_stop(task_id, moved.attempt)
+            counted = (0, 0) if catalog.is_transactional(moved.task_type) else (None, None)
+            return Stop(task_id, Verdict.STOPPED_BEFORE_START, now, *counted)
         if before.is_final:
             return _told(task_id, Verdict.ALREADY_FINISHED, now)
         if before is not State.COMMITTING:
-            return _see_undone(task_id, attempt, until)
+            return _see_undone(task_id, moved.attempt, until)
         _wait_while(task_id, State.COMMITTING, until)
         if queries.state(task_id, caller=caller) in (State.COMMITTING, State.SUCCEEDED):
             return _told(task_id, Verdict.TOO_LATE_COMMITTED, now)
@@ -92,11 +93,13 @@ def _see_undone(task_id: str, attempt: int, until: float) -> Stop:
         while queries.state(task_id) is State.REVOKING and time.monotonic() < until:
             undo(task_id, attempt)
             time.sleep(_POLL_SECONDS)
-        revoked = queries.state(task_id) is State.REVOKED
+        row = queries.task(task_id)
     except xa.OUT_OF_REACH:
         # The stop is decided; only its confirmation has to wait for the database.
-        revoked = False
-    return _told(task_id, Verdict.ROLLED_BACK if revoked else Verdict.STOPPING, State.REVOKING)
+        row = None
+    if row is None or row.state != State.REVOKED:
+        return Stop(task_id, Verdict.STOPPING, State.REVOKING)
+    return _counted(row, Verdict.ROLLED_BACK)
 
 
 def undo(task_id: str, attempt: int) -> bool:
@@ -156,9 +159,11 @@ def _told(task_id: str, verdict: Verdict, state: State) -> Stop:
         row = queries.task(task_id)
     except db.Unavailable:
         row = None
-    if row is None:
-        return Stop(task_id, verdict, state)
+    return Stop(task_id, verdict, state) if row is None else _counted(row, verdict)
+
+
+def _counted(row: Any, verdict: Verdict) -> Stop:
     undone: dict[str, Any] = row.undone or {}
     if not (row.participants or catalog.is_transactional(row.task_type)):
         undone = {}
-    return Stop(task_id, verdict, State(row.state), undone.get("rows_undone"), undone.get("rows_remaining"))
+    return Stop(row.id, verdict, State(row.state), undone.get("rows_undone"), undone.get("rows_remaining"))

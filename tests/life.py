@@ -91,6 +91,13 @@ def claim(task_id: str, attempt: int = 1, lease_seconds: float = 60) -> Claim:
     return won
 
 
+def stopped(task_id: str) -> tuple[State, State, int]:
+    """Stop a task; its state before, its state now, its attempt."""
+    moved = transitions.stop(task_id, remark="by a test")
+    assert moved is not None
+    return moved.before, moved.now, moved.attempt
+
+
 def overtakes(task_id: str, better_queues: Sequence[str]) -> bool:
     """Whether a claim of it would count as an inversion now."""
     return db.transact(lambda connection: transitions.count_inversion(connection, task_id, better_queues))

@@ -234,7 +234,7 @@ def test_a_stop_of_a_blocked_task_works_at_once() -> None:
     parent = life.accept()
     child = child_of(parent)
     grandchild = child_of(child)
-    assert transitions.stop(child, remark="by a test") == (State.BLOCKED, State.REVOKED, 0)
+    assert life.stopped(child) == (State.BLOCKED, State.REVOKED, 0)
     tell_all()
     assert life.state(grandchild) is State.FAILED
     succeed(parent)

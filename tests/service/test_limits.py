@@ -339,7 +339,7 @@ def throttled() -> str:
 
 
 def test_a_stop_ends_one_that_waits_for_a_place(throttled: str) -> None:
-    assert transitions.stop(throttled, remark="by a test") == (State.THROTTLED, State.REVOKED, 0)
+    assert life.stopped(throttled) == (State.THROTTLED, State.REVOKED, 0)
     limit(running=1)
     assert admitted() == []
     assert places.lines() == [], "and its row has left the line"

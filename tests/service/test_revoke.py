@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ledger import db, transitions, xa
+from ledger import db, queries, transitions, xa
 from ledger.states import State
 from tasks import resolve, revoke
 from tasks.revoke import UnknownTask, Verdict
@@ -58,6 +58,15 @@ def test_each_state_has_its_verdict(state: State, verdict: Verdict, after: State
         assert (answer.rows_undone, answer.rows_remaining) == (0, 0)
     else:
         assert (answer.rows_undone, answer.rows_remaining) == (None, None)
+
+
+def test_a_stop_before_the_start_counts_also_when_the_ledger_dies_right_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(task_id: str) -> None:
+        raise db.Unavailable("not there")
+
+    monkeypatch.setattr(queries, "task", away)
+    stop = revoke.stop(life.accept("bulk_insert"), by="a test")
+    assert (stop.verdict, stop.rows_undone, stop.rows_remaining) == (Verdict.STOPPED_BEFORE_START, 0, 0)
 
 
 def test_an_unknown_task_cannot_be_stopped() -> None:

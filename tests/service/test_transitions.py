@@ -101,7 +101,7 @@ def test_any_sequence_of_verbs_follows_the_table(walk: list[tuple[str, int]]) ->
             expected = (
                 State.REVOKED if state in WAITING else State.REVOKING if state is State.RUNNING else state
             )
-            assert transitions.stop(task_id, remark="by a test") == (state, expected, attempt)
+            assert life.stopped(task_id) == (state, expected, attempt)
             state = expected
         elif name == "due":
             life.let_pass(100)
@@ -143,7 +143,7 @@ def test_of_a_stop_and_a_decision_exactly_one_wins() -> None:
             stopping = racers.submit(transitions.stop, task_id, remark="")
             decided, stopped = deciding.result(), stopping.result()
             assert stopped is not None
-            assert decided != (stopped[0] is State.RUNNING)
+            assert decided != (stopped.before is State.RUNNING)
             assert life.state(task_id) is (State.COMMITTING if decided else State.REVOKING)
             winners.add(decided)
     assert winners, "the race was run"
@@ -252,7 +252,7 @@ def test_every_database_that_an_attempt_joins_is_noted_once() -> None:
 def test_a_stop_answers_what_it_found_and_made(state: State) -> None:
     task_id = in_state(state)
     after = {**dict.fromkeys(WAITING, State.REVOKED), State.RUNNING: State.REVOKING}.get(state, state)
-    assert transitions.stop(task_id, remark="by a test") == (state, after, 2)
+    assert life.stopped(task_id) == (state, after, 2)
     assert life.state(task_id) is after
     assert transitions.was_stopped(task_id, 2) == (after in (State.REVOKING, State.REVOKED))
     assert not transitions.was_stopped(task_id, 1)
