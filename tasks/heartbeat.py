@@ -81,8 +81,8 @@ class Pack(Protocol):
 
 @contextmanager
 def beside_pack(pack: Pack) -> Iterator[None]:
-    """The same for a pack. When it is not over by the first beat, what is being done takes long after all: the others
-    are let go of, and it gets beats of its own."""
+    """The same for a pack. What is still being done a beat later takes long after all: the others are let go of, and it
+    gets beats of its own."""
     global _beating
     over = threading.Event()
     thread = threading.Thread(target=_beat_pack, args=(pack, over), name="heartbeat", daemon=True)
@@ -113,8 +113,11 @@ def shielded() -> Iterator[None]:
 
 def _beat_pack(pack: Pack, over: threading.Event) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _MAIN_THREADS_SIGNALS)
-    if over.wait(PULSE_SECONDS):
-        return
+    seen = None
+    while (current := pack.current) is None or current is not seen:
+        seen = current
+        if over.wait(PULSE_SECONDS):
+            return
     try:
         pack.break_up()
     except Exception:  # what is being done needs its beats all the same
