@@ -193,6 +193,7 @@ def test_what_a_pack_has_no_time_for_is_handed_back(monkeypatch: pytest.MonkeyPa
     assert states(tickets) == ["queued"] * 3
     row = life.task(tickets[0].task_id)
     assert (row.attempt, row.retries, row.worker, row.lease_until, row.dispatched_at) == (1, 0, None, None, None)
+    assert claim(tickets) == [], "they go alone from now on"
 
 
 def test_what_nobody_asked_for_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +255,16 @@ def test_tasks_of_a_pack_whose_child_died_are_tried_again_alone() -> None:
             parent.worker_lost(ticket.task_id, 1, "a test")
     assert states(tickets) == ["retrying"] * 3
     assert claim([life.ticket(ticket.task_id) for ticket in tickets]) == []
+
+
+def test_a_pack_cannot_finish_what_another_attempt_has() -> None:
+    [ticket] = accept(1)
+    claim([ticket])
+    transitions.hand_back(ticket.task_id, 1, remark="")
+    life.claim(ticket.task_id, 2)
+    assert packs.finish({ticket.task_id: {"answer": "stale"}}) == set()
+    row = life.task(ticket.task_id)
+    assert (row.state, row.attempt, row.result) == ("running", 2, None)
 
 
 def test_two_packs_never_have_the_same_task() -> None:
