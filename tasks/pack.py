@@ -36,8 +36,9 @@ from tasks.lifecycle import Done
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a pack begins no other task: it was meant to take a tenth of that (`workers.packs`).
-PATIENCE_SECONDS = 0.1
+#: Seconds after which a pack begins no other task. It was meant to take a fiftieth of that (`workers.packs`): a machine
+#: that is busy for a moment is no reason to hand tasks back.
+PATIENCE_SECONDS = 0.5
 #: What `run` answers for a ticket that it had no time to ask for: it is as good as ever.
 UNASKED = "unasked"
 

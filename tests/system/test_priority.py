@@ -41,8 +41,7 @@ def test_a_high_task_starts_next_in_a_backlog_of_low_ones(
     assert max(overtaken) <= IN_HAND, f"lows that started before a high that was ready: {overtaken}"
     books.all_succeeded(lows, within=120)
     assert service.metric("sluice_inversions_total") == 0
-    # A pack that a busy machine holds up hands some of its tasks back.
-    assert all(row.dispatches == row.attempt for row in books.tasks(lows)), "some tickets were sent more than once"
+    assert {row.dispatches for row in books.tasks(lows)} == {1}, "some tickets were sent more than once"
 
 
 def has_begun(books: Books, lows: list[str], number: int) -> bool:
