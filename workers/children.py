@@ -94,10 +94,12 @@ class Children(AsynPool):
         return set(self._fileno_to_outq)
 
     def send_away(self) -> None:
-        """Tell every child to leave; a task that still runs is cut short."""
+        """Tell every child to leave; a task that still runs is cut short. Each is told once: the next signal would
+        interrupt it on its way out."""
         for child in self._pool:
-            child._controlled_termination = True
-            _signal(child.pid, LEAVE)
+            if not child._controlled_termination:
+                child._controlled_termination = True
+                _signal(child.pid, LEAVE)
 
     def kill(self) -> None:
         for child in self._pool:

@@ -52,8 +52,8 @@ class Drain:
         self.parent = os.getpid()
         #: When the present phase is over; every further signal ends it at once.
         self.phase_ends: float | None = None
-        #: Whether the children have been told to leave.
-        self.sent_away = False
+        #: When the children were told to leave.
+        self.sent_away_at: float | None = None
 
     def listen(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -68,7 +68,7 @@ class Drain:
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         """The loop hangs. The children are told to leave all the same, and get their time for it."""
-        if not self.sent_away:
+        if self.sent_away_at is None:
             signal.setitimer(signal.ITIMER_REAL, ALARM_SECONDS - NUDGE_SECONDS)
             self._send_away()
             return
@@ -78,7 +78,8 @@ class Drain:
     def begin(self, grace_seconds: float) -> None:
         """From now on. Celery's loop sees the flag within a tick and raises WorkerShutdown; then comes `run`."""
         self.phase_ends = time.monotonic() + grace_seconds
-        signal.setitimer(signal.ITIMER_REAL, grace_seconds + (ALARM_SECONDS if self.sent_away else NUDGE_SECONDS))
+        beyond = NUDGE_SECONDS if self.sent_away_at is None else ALARM_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, grace_seconds + beyond)
         state.should_stop = os.EX_OK  # type: ignore[assignment]
 
     def run(self) -> None:
@@ -93,21 +94,23 @@ class Drain:
         self._turn_until(lambda: not children.tickets)
         if children.tickets:
             log.warning("tasks are cut short and handed back", extra={"tasks": children.tickets})
-        self._send_away()
-        signal.setitimer(signal.ITIMER_REAL, ALARM_SECONDS)
-        self._turn_until(lambda: not children.count, within=LEAVE_SECONDS)
+        if self.sent_away_at is None:
+            signal.setitimer(signal.ITIMER_REAL, ALARM_SECONDS)
+        self.phase_ends = self._send_away() + LEAVE_SECONDS
+        self._turn_until(lambda: not children.count)
         children.kill()
-        self._turn_until(lambda: not children.count, within=BURY_SECONDS)
+        self.phase_ends = time.monotonic() + BURY_SECONDS
+        self._turn_until(lambda: not children.count)
 
-    def _send_away(self) -> None:
-        self.sent_away = True
+    def _send_away(self) -> float:
+        """Answers when this began."""
+        self.sent_away_at = self.sent_away_at or time.monotonic()
         if self.worker.pool is not None and self.worker.pool._pool is not None:
             self.worker.pool._pool.send_away()
+        return self.sent_away_at
 
-    def _turn_until(self, done: Callable[[], bool], *, within: float | None = None) -> None:
+    def _turn_until(self, done: Callable[[], bool]) -> None:
         """Keep the event loop turning until something is done, or the phase is over."""
-        if within is not None:
-            self.phase_ends = time.monotonic() + within
         loop = self._loop()
         while not done() and time.monotonic() < (self.phase_ends or 0):
             try:

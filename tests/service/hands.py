@@ -84,9 +84,9 @@ class Hands:
 
     # What they do
 
-    def hang(self) -> None:
-        """Wait until a worker's event loop stands still, which it then does for longer than any grace."""
-        self.record.with_name(f"{self.record.name}.hang").touch()
+    def hang(self, seconds: float = 60) -> None:
+        """Wait until a worker's event loop stands still, which it then does for so long: more than any grace."""
+        self.record.with_name(f"{self.record.name}.hang").write_text(str(seconds))
         self.await_("hangs")
 
     def recorded(self, what: str = "", task: str = "") -> list[dict[str, Any]]:

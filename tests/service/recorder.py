@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -32,6 +33,7 @@ def install() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    record("told", "")
     raise SystemExit(0)
 
 
@@ -49,9 +51,13 @@ def run(task_id: str, number: int, *, worker: str, terms: Any = None) -> None:
     record("done", task_id)
 
 
-def run_pack(tickets: Sequence[Ticket], *, worker: str) -> tuple[list[str | None], float]:
-    """As `tasks.pack` has it. `unasked:<seconds>:<name>` is one for which there was no time, once."""
+def run_pack(tickets: Sequence[Ticket], *, worker: str, number: int = 0) -> tuple[list[str | None], float]:
+    """As `tasks.pack` has it. `unasked:<seconds>:<name>` is one for which there was no time, once;
+    `claim:<seconds>:<name>` takes so long to be claimed."""
+    verb, seconds, _ = tickets[0].task_id.split(":", 2)
+    time.sleep(float(seconds) if verb == "claim" else 0)
     began = time.monotonic()
+    pack.tell_claimed(number)
     record("pack", "", tickets=[ticket.task_id for ticket in tickets])
     states: list[str | None] = []
     for ticket in tickets:
@@ -79,14 +85,16 @@ def deaf(seconds: float) -> None:
             time.sleep(seconds)
 
 
-VERBS = {"sleep": time.sleep, "deaf": deaf, "unasked": time.sleep}
+VERBS = {"sleep": time.sleep, "deaf": deaf, "unasked": time.sleep, "claim": float}
 
 
 def hang(pull: priority.Pull) -> None:
     """The worker's event loop stands still, once a test asks for it."""
-    if os.path.exists(f"{os.environ['RECORD']}.hang"):
+    order = Path(f"{os.environ['RECORD']}.hang")
+    if order.exists() and (seconds := order.read_text()):
+        order.unlink()
         record("hangs", "")
-        time.sleep(60)
+        time.sleep(float(seconds))
     fill(pull)
 
 

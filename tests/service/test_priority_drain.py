@@ -109,6 +109,17 @@ def test_a_worker_leaves_while_the_broker_is_frozen(hands: Hands, servers: Stack
     assert hands.order("cut short") == ["long"]
 
 
+def test_a_child_is_told_to_leave_once(hands: Hands) -> None:
+    worker = hands.start()
+    hands.send([ticket("deaf:60:deaf")])
+    hands.await_("started")
+    # The alarm has to tell it in the place of the loop, which then goes on before the child has left.
+    hands.hang(GRACE_SECONDS + 1.5)
+    worker.terminate()
+    worker.wait(GRACE_SECONDS + MARGIN_SECONDS)
+    assert len(hands.recorded("told")) == 1, "the next signal would cut its way out short"
+
+
 def test_a_worker_leaves_although_its_event_loop_hangs(hands: Hands) -> None:
     worker = hands.start()
     pids = children(worker.pid)
