@@ -22,6 +22,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from ctypes import c_uint64, sizeof
+from mmap import mmap
 
 import celery_config
 import failpoints
@@ -43,12 +45,30 @@ PATIENCE_SECONDS = 0.5
 UNASKED = "unasked"
 
 
-def run(tickets: Sequence[Ticket], *, worker: str) -> tuple[list[str | None], float]:
-    """Do what these tickets of first attempts ask for. Answers as `lifecycle.run`, for each of them, or UNASKED; and
-    how many seconds there were between claiming and settling them."""
+#: The number of the last pack that was claimed, in memory that the forked children share with their parent.
+_claimed = c_uint64.from_buffer(mmap(-1, sizeof(c_uint64)))
+
+
+def claimed() -> int:
+    """The number of the last pack that was claimed in any of a worker's children."""
+    return int(_claimed.value)
+
+
+def tell_claimed(number: int) -> None:
+    """The worker's next tickets may be claimed now."""
+    _claimed.value = max(number, _claimed.value)
+
+
+def run(tickets: Sequence[Ticket], *, worker: str, number: int = 0) -> tuple[list[str | None], float]:
+    """Do what these tickets of first attempts ask for, as their worker's pack of that number. Answers as
+    `lifecycle.run`, for each of them, or UNASKED; and how many seconds there were between claiming and settling
+    them."""
     with lifecycle.in_hand():
         failpoints.reach("f5")
-        pack = Pack(_claim(tickets, worker))
+        try:
+            pack = Pack(_claim(tickets, worker))
+        finally:
+            tell_claimed(number)
         failpoints.reach("f6")
         began = time.monotonic()
         with heartbeat.beside_pack(pack):

@@ -3,6 +3,9 @@
 Each ticket stays one of its own. It goes through Celery's machinery of checks and events as ever, it is acknowledged by
 itself, and what became of its task is told by itself; only the way to the child and back is shared.
 
+A worker's packs are claimed in the order in which they were taken: no child gets anything while one is on its way to
+its claim, which is over in milliseconds. Otherwise two children side by side would turn whole packs around.
+
 How many tickets a pack has follows from how long the last ones took to run: about SECONDS, because a more urgent
 ticket may have to wait for that. What it takes to claim and settle them is left out: a task alone takes that too. And
 no pack takes more than a part of what is in its queue, so that others find some.
@@ -10,6 +13,7 @@ no pack takes more than a part of what is in its queue, so that others find some
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,6 +30,8 @@ SECONDS = 0.01
 FEWEST, MOST = 2, 64
 #: Of the tickets in a queue, one pack takes so many at most.
 PART = 8
+#: Seconds for which the other children wait for a pack to be claimed; one may be frozen.
+CLAIM_SECONDS = 1.0
 #: Seconds for which a queue gets no packs after one that took too long although it was small.
 REST_SECONDS = 5.0
 
@@ -63,16 +69,20 @@ class Packs:
         #: Those that are with a child.
         self.sent: set[Parcel] = set()
         self._open: Parcel | None = None
+        self._last: Parcel | None = None
+        self._count = itertools.count(1)
 
     @contextmanager
     def gather(self, queue: str) -> Iterator[None]:
         """The requests that are made in here go to one child."""
-        parcel = self._open = Parcel(queue, self)
+        parcel = self._open = Parcel(next(self._count), queue, self)
         try:
             yield
         finally:
             self._open = None
-        parcel.send(self.worker.pool, self.worker.hostname)
+        if parcel.requests:
+            self._last = parcel
+            parcel.send(self.worker.pool, self.worker.hostname)
 
     def takes(self, request: Any) -> bool:
         """Whether a request goes with others; otherwise it goes to a child of its own."""
@@ -80,6 +90,11 @@ class Packs:
             return False
         self._open.requests.append(request)
         return True
+
+    @property
+    def unclaimed(self) -> bool:
+        """Whether a pack is on its way to its claim."""
+        return self._last in self.sent and not self._last.is_claimed
 
     @property
     def tickets(self) -> int:
@@ -90,20 +105,26 @@ class Packs:
 class Parcel:
     """The requests that travel together."""
 
-    def __init__(self, queue: str, packs: Packs) -> None:
+    def __init__(self, number: int, queue: str, packs: Packs) -> None:
+        self.number = number
         self.queue = queue
         self.packs = packs
         self.requests: list[Any] = []
+        self._sent_at = 0.0
+
+    @property
+    def is_claimed(self) -> bool:
+        """Or has had its time for it."""
+        return pack.claimed() >= self.number or time.monotonic() > self._sent_at + CLAIM_SECONDS
 
     def send(self, pool: Any, hostname: str) -> None:
         """To a free child."""
-        if not self.requests:
-            return
         self.packs.sent.add(self)
+        self._sent_at = time.monotonic()
         pool.apply_async(
             pack.run,
             args=([_ticket(request) for request in self.requests],),
-            kwargs={"worker": hostname},
+            kwargs={"worker": hostname, "number": self.number},
             accept_callback=self._on_accepted,
             timeout_callback=_no_soft_limits,
             callback=self._on_success,

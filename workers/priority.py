@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 
 #: How often a worker with a free child looks for tickets, whether the doorbell rang or not.
 LOOK_SECONDS = 0.2
+#: How soon to look whether a pack has been claimed.
+CLAIMED_SECONDS = 0.001
 #: For how long the next ticket of a pack is waited for: somebody else may have had it.
 PACK_SECONDS = 0.01
 
@@ -82,6 +84,7 @@ class Pull:
         #: On which tickets of a pack come: a channel has its own bound of what is sent on it.
         self.packing = self.connection.channel()
         self.timer: Any = None
+        self.waits = False
 
     def consume(self) -> None:
         """Start looking for tickets."""
@@ -114,10 +117,23 @@ class Pull:
         """Not now: who calls this is in the middle of reading a child's report, or RabbitMQ's."""
         self.hub.call_soon(self.fill)
 
+    def look_later(self) -> None:
+        """When a pack that is on its way may have been claimed."""
+
+        def look() -> None:
+            self.waits = False
+            self.fill()
+
+        if not self.waits:
+            self.waits = True
+            self.hub.call_later(CLAIMED_SECONDS, look)
+
     def fill(self) -> None:
         """Give each free child the best ticket there is, with those behind it when many short ones wait."""
         try:
             while self.is_taking and self.children.free > 0:
+                if self.packs.unclaimed:
+                    return self.look_later()
                 queue = self.best_queue()
                 first = self.take(queue) if queue else None
                 if queue is None or first is None:

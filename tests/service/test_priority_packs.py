@@ -114,6 +114,21 @@ def test_many_short_tickets_are_done_in_packs_and_in_their_order(hands: Hands) -
     eventually(lambda: gone(hands))
 
 
+def test_packs_are_claimed_in_their_order_though_two_children_take_them(hands: Hands) -> None:
+    tickets = short(NUMBER, verb="claim:0.1")[:40] + short(NUMBER)[40:]
+    hands.send(tickets)
+    hands.start(concurrency=2)
+    hands.await_("done", times=NUMBER)
+    claimed = [task_id for pack in packs(hands) for task_id in pack]
+    assert claimed == [each.task_id for each in tickets if each.task_id in claimed]
+
+
+def test_a_frozen_child_holds_the_others_up_for_a_moment(hands: Hands) -> None:
+    hands.send([ticket("claim:60:frozen"), *short(NUMBER)])
+    hands.start(concurrency=2)
+    hands.await_("done", times=NUMBER // 2)
+
+
 def test_a_better_ticket_goes_before_the_next_pack(hands: Hands) -> None:
     hands.send(short(2_000, "low", "sleep:0.001"))
     hands.start()
