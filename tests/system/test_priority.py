@@ -110,22 +110,21 @@ def test_the_other_kinds_start_the_urgent_first_too(
 def test_no_high_task_waits_for_a_busy_worker_while_another_is_free(
     service: Service, stack: Stack, books: Books, scale: Scale, tell: Tell
 ) -> None:
-    busy = [service.post("linger_data", {"seconds": 8}, priority="low") for _ in range(IN_HAND)]
+    busy = [service.post("linger_data", {"seconds": 60}, priority="low") for _ in range(IN_HAND)]
     for task_id in busy:
         service.running(task_id)
     with present(stack, SECOND_DATA_WORKER):
         warm_up(service, books)
         highs = service.post_all([{**TINY, "priority": "high"}] * 6)
-        books.all_succeeded(highs, within=7)
+        books.all_succeeded(highs, within=30)
         rows = books.tasks(highs)
-        assert books.states(busy) == {"running": IN_HAND}, (
-            "the busy worker was free before the highs had ended"
-        )
+        assert books.states(busy) == {"running": IN_HAND}, "the busy worker was free before the highs had ended"
     waited = [waited_seconds(row) for row in rows]
     tell(f"six highs waited {', '.join(f'{1000 * each:.0f}' for each in sorted(waited))} ms")
-    # On a machine with other things to do, a fraction of the eight seconds is proof enough.
+    # On a machine with other things to do, a fraction of the time for which the busy one works is proof enough.
     assert max(waited) < (0.2 if scale.is_long else 1), waited
-    books.all_succeeded(busy, within=20)
+    for task_id in busy:
+        service.stop(task_id)
 
 
 def warm_up(service: Service, books: Books) -> None:
