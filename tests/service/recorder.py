@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -85,7 +85,7 @@ def deaf(seconds: float) -> None:
             time.sleep(seconds)
 
 
-VERBS = {"sleep": time.sleep, "deaf": deaf, "unasked": time.sleep, "claim": float}
+VERBS: dict[str, Callable[[float], object]] = {"sleep": time.sleep, "deaf": deaf, "unasked": time.sleep, "claim": float}
 
 
 def hang(pull: priority.Pull) -> None:
