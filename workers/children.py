@@ -131,6 +131,14 @@ class Children(AsynPool):
             self._all_inqueues.discard(child.inqW_fd)
             _signal(pid, LEAVE)
 
+    def on_partial_read(self, job: Any, proc: Any) -> None:
+        """A child to which this ticket was written is dead. Celery hands the ticket on when the child has not said that
+        it began; but of one that died while another was being buried nobody has read the last words yet, and the
+        next child would drop the ticket of an attempt that nobody ends."""
+        if not job._accepted:
+            self.process_flush_queues(proc)
+        super().on_partial_read(job, proc)
+
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         """The pipe of a child closed. Celery asks for its exit status once, often too early, and next in 5 seconds."""
         super()._event_process_exit(hub, proc)  # type: ignore[misc]

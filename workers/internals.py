@@ -24,6 +24,8 @@ POOL = (
     "on_process_alive",
     "on_job_ready",
     "maintain_pool",
+    "on_partial_read",
+    "process_flush_queues",
     "_event_process_exit",
     "_repopulate_pool",
     "timers",

@@ -89,6 +89,16 @@ class Hands:
         self.record.with_name(f"{self.record.name}.hang").write_text(str(seconds))
         self.await_("hangs")
 
+    @contextmanager
+    def slow_ledger(self) -> Iterator[None]:
+        """Whoever tells the ledger of a death in here waits for its answer until the end."""
+        slow = self.record.with_name(f"{self.record.name}.slow")
+        slow.touch()
+        try:
+            yield
+        finally:
+            slow.unlink()
+
     def recorded(self, what: str = "", task: str = "") -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.record.read_text().splitlines()]
         return [line for line in lines if what in ("", line["what"]) and task in line["task"]]

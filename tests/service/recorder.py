@@ -85,7 +85,18 @@ def deaf(seconds: float) -> None:
             time.sleep(seconds)
 
 
-VERBS: dict[str, Callable[[float], object]] = {"sleep": time.sleep, "deaf": deaf, "unasked": time.sleep, "claim": float}
+def die(seconds: float) -> None:
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+VERBS: dict[str, Callable[[float], object]] = {
+    "sleep": time.sleep,
+    "deaf": deaf,
+    "die": die,
+    "unasked": time.sleep,
+    "claim": float,
+}
 
 
 def hang(pull: priority.Pull) -> None:
@@ -100,6 +111,8 @@ def hang(pull: priority.Pull) -> None:
 
 def worker_lost(task_id: str, number: int, reason: str) -> None:
     record("lost", task_id, reason=reason)
+    while os.path.exists(f"{os.environ['RECORD']}.slow"):
+        time.sleep(0.01)
 
 
 def timed_out(task_id: str, number: int, seconds: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tasks.dispatch import HARD_LIMIT_MARGIN_SECONDS
 from tests.conftest import eventually
 from tests.service.hands import Hands, at_work, nobody_left, ticket
-from tests.system.processes import children, is_alive, kill
+from tests.system.processes import children, frozen, is_alive, kill, unread
 
 hands = pytest.fixture(at_work)
 
@@ -30,6 +30,23 @@ def test_each_killed_child_is_reported_once_and_soon(hands: Hands) -> None:
     assert len(hands.recorded("lost")) == 10
     assert hands.depth("data.normal") == 0
     assert max(waits) < 3
+
+
+def test_a_child_that_dies_while_another_is_buried_is_reported_too(hands: Hands) -> None:
+    worker = hands.start(concurrency=2)
+    hands.send([ticket("sleep:60:first")])
+    first = hands.await_("started", "first")[0]["pid"]
+    second = next(pid for pid in children(worker.pid) if pid != first)
+    with hands.slow_ledger():
+        with frozen(second):
+            hands.send([ticket("die:0:second")])
+            eventually(lambda: unread(second), what="a ticket in its pipe")
+            kill(first)
+            hands.await_("lost", "first")
+        hands.await_("started", "second")
+        eventually(lambda: not is_alive(second))
+    assert len(hands.await_("lost", "second", within=5)) == 1
+    hands.await_("dropped", "second", within=5)
 
 
 def test_a_child_killed_between_two_tasks_costs_no_slot(hands: Hands) -> None:

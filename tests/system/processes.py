@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sys
+import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +44,20 @@ def at_work(pids: list[int]) -> int:
 
     before = {pid: turns(pid) for pid in pids}
     return until(lambda: next((pid for pid in pids if turns(pid) > before[pid] + 5), 0), "a process at work")
+
+
+def unread(pid: int) -> int:
+    """How many bytes wait in the pipes of a process."""
+    pipes = [file for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_fifo()]
+    return sum(map(_waiting, pipes))
+
+
+def _waiting(pipe: Path) -> int:
+    opened = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return int.from_bytes(fcntl.ioctl(opened, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(opened)
 
 
 def environment(pid: int) -> dict[str, str]:
