@@ -94,6 +94,11 @@ class Books:
         )
         return int(self._rows(statement)[0][0])
 
+    def at_work(self, task_id: str) -> str:
+        """The worker that an attempt of a task runs in, if one does."""
+        row = self.task(task_id)
+        return str(row.worker) if row.state == "running" else ""
+
     def waiting(self, kind: str) -> int:
         """How many tasks of a kind of worker have yet to end."""
         mine = tasks.c.queue.startswith(f"{kind}.")

@@ -34,6 +34,9 @@ THROUGH_SECONDS = 60.0
 #: Seconds between two kills, at most.
 PAUSE_SECONDS = 0.6
 
+#: A victim that is killed for certain in the middle of an attempt, which would go on for so many seconds.
+AT_WORK, AT_WORK_SECONDS = "at work", 5
+
 #: What an attempt that was ended by a death is told to have failed of.
 DEATHS = ("WorkerLost", "LeaseExpired")
 
@@ -65,6 +68,9 @@ class Clients:
 
     def _post_when_let(self, body: Mapping[str, Any]) -> str:
         self._may.acquire()
+        return self.post(body)
+
+    def post(self, body: Mapping[str, Any]) -> str:
         answer = until(lambda: self._try(body), f"{body} is accepted", within=THROUGH_SECONDS, every=AGAIN_SECONDS)
         return str(answer["task_id"])
 
@@ -95,8 +101,11 @@ class Kill:
 class Killer:
     """Kills one process after the other, each as soon as it is there to be killed."""
 
-    def __init__(self, stack: Stack, chance: random.Random, *, workers: Sequence[str]) -> None:
-        self._stack, self._chance, self._workers = stack, chance, workers
+    def __init__(
+        self, stack: Stack, clients: Clients, books: Books, chance: random.Random, *, workers: Sequence[str]
+    ) -> None:
+        self._stack, self._clients, self._books = stack, clients, books
+        self._chance, self._workers = chance, workers
         self.kills: list[Kill] = []
 
     @property
@@ -112,15 +121,27 @@ class Killer:
         }
 
     def plan(self, number: int, *, favourites: Sequence[str]) -> list[str]:
-        """Each victim at least once, and mostly some of them; in any order."""
-        once = list(self.victims)
-        plan = once + [self._chance.choice([*once, *favourites]) for _ in range(number - len(once))]
+        """Each victim at least once, and mostly some of them; in any order. One more is hit at work: all the others may
+        come between the tasks, which are short."""
+        once = [AT_WORK, *self.victims]
+        plan = once + [self._chance.choice([*self.victims, *favourites]) for _ in range(number - len(once))]
         self._chance.shuffle(plan)
         return plan
 
     def kill(self, victim: str) -> None:
         time.sleep(self._chance.uniform(0.05, PAUSE_SECONDS))  # not a wait: any moment should be hit
-        self.victims[victim]()
+        if victim == AT_WORK:
+            self._kill_at_work()
+        else:
+            self.victims[victim]()
+
+    def _kill_at_work(self) -> None:
+        """The whole worker, since nobody knows in which of its children the attempt is."""
+        kind = self._chance.choice(celery_config.WORKERS)
+        long = {"task_type": f"linger_{kind}", "parameters": {"seconds": AT_WORK_SECONDS}, "max_retries": RETRIES}
+        task_id = self._clients.post(long)
+        worker = until(lambda: self._books.at_work(task_id), f"an attempt of {task_id}", within=60)
+        self._kill_part(AT_WORK, worker.partition("@")[0])
 
     def _kill_server(self, name: str) -> None:
         """All others would only be seen to wait for it: nobody else is killed before it is back."""

@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_done_twice_while_everything_is_killed_at_random(
     number, kills, hits = scale.of(300, 10_000), scale.of(15, 320), scale.of(1, 50)
     soak.upload(service)
     clients = soak.Clients(service, soak.bodies(number, chance))
-    killer = soak.Killer(stack, chance, workers=WORKERS)
+    killer = soak.Killer(stack, clients, books, chance, workers=WORKERS)
     with present(stack, SECOND_DATA_WORKER), clients.posting():
         for victim in killer.plan(kills, favourites=FAVOURITES):
             clients.let(number // kills)
