@@ -11,15 +11,17 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ledger import db, queries
 from ledger.states import State
 from settings import settings
 from tasks.attempt import Attempt, Interrupted, LeaseLost, Stopped, TimedOut
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +58,9 @@ def disturb(reason: Interrupted) -> bool:
 @contextmanager
 def beside(attempt: Attempt) -> Iterator[None]:
     """Keep the attempt's lease while the block runs."""
-    global _beating
-    over = threading.Event()
-    thread = threading.Thread(target=_beat, args=(attempt, over), name="heartbeat", daemon=True)
-    _beating = attempt
-    thread.start()
-    try:
+    turn_to(attempt)
+    with _beats(_beat, attempt):
         yield
-    finally:
-        _beating = None
-        over.set()
-        thread.join()
 
 
 class Pack(Protocol):
@@ -83,14 +77,20 @@ class Pack(Protocol):
 def beside_pack(pack: Pack) -> Iterator[None]:
     """The same for a pack. What is still being done a beat later takes long after all: the others are let go of, and it
     gets beats of its own."""
-    global _beating
+    with _beats(_beat_pack, pack):
+        yield
+
+
+@contextmanager
+def _beats(beat: Callable[[T, threading.Event], None], of: T) -> Iterator[None]:
+    """A heart that beats while the block runs."""
     over = threading.Event()
-    thread = threading.Thread(target=_beat_pack, args=(pack, over), name="heartbeat", daemon=True)
+    thread = threading.Thread(target=beat, args=(of, over), name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        _beating = None
+        turn_to(None)
         over.set()
         thread.join()
 
