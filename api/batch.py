@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from api import schemas
 from api.answers import Fault
 from api.problems import Invalid, faults_in, faults_of
+from ledger.acceptance import NewTask
 from ledger.callers import Caller
-from ledger.transitions import NewTask
 from tasks import submit
 from tasks.catalog import UnknownTaskType
 from tasks.submit import BadParameters

@@ -38,13 +38,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from ledger import cron, db, deliveries, firings, moving, transitions
+from ledger import acceptance, cron, db, deliveries, firings, moving
+from ledger.acceptance import NewTask
 from ledger.callers import EVERYBODY, Caller
 from ledger.cron import BadCron
 from ledger.misfires import Misfire, Overlap
 from ledger.models import api_keys, schedules, tasks
 from ledger.states import State
-from ledger.transitions import NewTask
 
 NOW = db.NOW
 _NOW: ColumnElement[Any] = literal_column("UTC_TIMESTAMP(6)").label("now")
@@ -300,7 +300,7 @@ def fire(
             _remark(connection, seen.schedule_id, words)
             moving.count(connection, "ticks_passed_over", 1)
             return Fired(None)
-        [state] = transitions.accept_within(connection, [task], caller=caller)
+        [state] = acceptance.accept_within(connection, [task], caller=caller)
         tick = task.firing.tick.replace(tzinfo=None) if task.firing and task.firing.tick else None
         connection.execute(
             update(schedules)

@@ -1,4 +1,4 @@
-"""The verbs of the ledger: every change of a task's state is one of these.
+"""The verbs of an attempt, from the claim to its end, and of whoever takes its task away.
 
 A verb is one guarded UPDATE that names the states it may leave, with the audit row in the same transaction. It answers
 whether it won. A loss is normal: somebody else was first, and the row says who.
@@ -6,49 +6,19 @@ whether it won. A loss is normal: somebody else was first, and the row says who.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Select,
-    and_,
-    bindparam,
-    func,
-    insert,
-    literal_column,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Select, and_, func, or_, select, text, update
 from sqlalchemy.sql.elements import ColumnElement
 
-import failpoints
-from ledger import (
-    db,
-    deliveries,
-    dependents,
-    firings,
-    idempotency,
-    limits,
-    moving,
-    outbox,
-    pauses,
-    places,
-    quotas,
-    tags,
-    tickets,
-)
+from ledger import db, limits, moving, outbox, pauses, places
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import later
-from ledger.firings import Firing
-from ledger.idempotency import Once
-from ledger.models import events, tasks
+from ledger.models import tasks
 from ledger.states import MOVES, WAITING, State
-from ledger.tickets import Place, Terms, Ticket
+from ledger.tickets import Terms
 
 NOW = db.NOW
 
@@ -58,39 +28,6 @@ INVERSION_MICROSECONDS = 200_000
 RENEWED = "renewed"
 #: The guarded changes of which the ones that were lost are counted.
 GUARDED = ("claimed", RENEWED, "decided", "finished", "retried", "given_up", "handed_back", "rolled_back")
-
-
-@dataclass(frozen=True)
-class NewTask:
-    """What `accept` writes. `delay_seconds` and `run_at` (aware, UTC) exclude each other."""
-
-    task_id: str
-    task_type: str
-    priority: str
-    queue: str
-    parameters: dict[str, Any]
-    max_retries: int
-    timeout_seconds: int
-    delay_seconds: float = 0
-    run_at: datetime | None = None
-    #: When it has not been claimed within this time it expires.
-    expires_in_seconds: float | None = None
-    depends_on: tuple[str, ...] = ()
-    on_parent_failure: str = dependents.FAIL
-    #: Mails that it sends, for the quota of its owner.
-    mails: int = 0
-    #: Whom to tell of what becomes of it: {"url": ..., "events": [...]}.
-    webhook: dict[str, Any] | None = None
-    tags: tuple[str, ...] = ()
-    #: The schedule that submits it.
-    firing: Firing | None = None
-    #: Where in a trace it is submitted.
-    trace: str | None = None
-
-    @property
-    def state(self) -> State:
-        """What it begins in when nothing keeps it from starting but its time."""
-        return State.SCHEDULED if self.delay_seconds > 0 or self.run_at else State.QUEUED
 
 
 @dataclass(frozen=True)
@@ -107,93 +44,6 @@ class Claim:
     timeout_seconds: int
     #: Where in a trace its task was submitted.
     trace: str | None = None
-
-
-def accept(new: Sequence[NewTask], *, caller: Caller = EVERYBODY, once: Once | None = None) -> list[State]:
-    """Write a caller's tasks down, all or none. When this returns they are on disk; it answers with their states.
-
-    Raises dependents.UnknownParents, dependents.Circle, quotas.OverQuota and what `deliveries.check` raises before
-    anything is written, and idempotency.AlreadyTaken when the key of `once` was used before.
-    """
-
-    def work(connection: Connection) -> list[State]:
-        if once is not None:
-            idempotency.take(connection, once, [task.task_id for task in new])
-        if urls := {task.webhook["url"] for task in new if task.webhook}:
-            deliveries.check(connection, urls, caller=caller)
-        return accept_within(connection, new, caller=caller)
-
-    return db.transact(work)
-
-
-def accept_within(connection: Connection, new: Sequence[NewTask], *, caller: Caller) -> list[State]:
-    """The same as a part of a larger transaction, which must not go on when this raises. Whether webhooks could be told
-    anything is not asked here: that is for those who may do something about it."""
-    quotas.take(connection, caller, number=len(new), mails=sum(task.mails for task in new))
-    waits = {task.task_id: task.depends_on for task in new}
-    states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
-    begun = [_begins_as(task, states) for task in new]
-    rows = [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)]
-    connection.execute(_ACCEPT, rows)
-    connection.execute(
-        insert(events).values(at=NOW),
-        [
-            {"task_id": task.task_id, "event": "accepted", "state": state, "attempt": 0}
-            for task, state in zip(new, begun, strict=True)
-        ],
-    )
-    dependents.tie(connection, waits)
-    tags.attach(connection, {task.task_id: task.tags for task in new}, owner=caller.owner)
-    firings.note(connection, [(task.task_id, task.firing) for task in new if task.firing], owner=caller.owner)
-    failpoints.reach("f2")
-    return [_spoilt(connection, task, states) or state for task, state in zip(new, begun, strict=True)]
-
-
-def _begins_as(task: NewTask, parents: Mapping[str, State]) -> State:
-    done = all(dependents.lets_begin(parents[each], task.on_parent_failure) for each in task.depends_on)
-    return task.state if done else State.BLOCKED
-
-
-def _spoilt(connection: Connection, task: NewTask, parents: Mapping[str, State]) -> State | None:
-    """End a task at once whose parent has failed already; whoever submitted it learns of that as of any failure."""
-    for each in task.depends_on:
-        if dependents.spoils(parents[each], task.on_parent_failure):
-            row = connection.execute(select(tasks.c.id, tasks.c.attempt).where(tasks.c.id == task.task_id)).one()
-            dependents.fail(connection, [row], parent=each, state=parents[each])
-            return State.FAILED
-    return None
-
-
-_ACCEPT = insert(tasks).values(
-    created_at=NOW,
-    updated_at=NOW,
-    due_at=func.coalesce(
-        bindparam("run_at"),
-        text("IF(:delay > 0, UTC_TIMESTAMP(6) + INTERVAL :delay * 1000000 MICROSECOND, NULL)"),
-    ),
-    expires_at=text("UTC_TIMESTAMP(6) + INTERVAL :expires_in * 1000000 MICROSECOND"),
-)
-
-
-def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
-    return {
-        "id": task.task_id,
-        "owner": owner,
-        "task_type": task.task_type,
-        "priority": task.priority,
-        "queue": task.queue,
-        "state": state,
-        "parameters": task.parameters,
-        "tags": list(task.tags) or None,
-        "max_retries": task.max_retries,
-        "timeout_seconds": task.timeout_seconds,
-        "delay": task.delay_seconds,
-        "run_at": task.run_at.replace(tzinfo=None) if task.run_at else None,
-        "expires_in": task.expires_in_seconds,
-        "on_parent_failure": task.on_parent_failure,
-        "webhook": task.webhook,
-        "trace": task.trace,
-    }
 
 
 def claim(
@@ -551,152 +401,6 @@ def rolled_back(task_id: str, attempt: int, *, undone: dict[str, Any], remark: s
         values={"undone": undone, "finished_at": NOW, "lease_until": None, "result": None},
         remark=remark,
         detail=undone,
-    )
-
-
-def release_due(limit: int = 500) -> list[Ticket]:
-    """Queue the tasks whose time has come; the tickets are the caller's to send."""
-
-    def work(connection: Connection) -> list[Ticket]:
-        # One state at a time: in this order the index answers, and a million that are due cost no more than a few.
-        rows = [row for state in sorted(MOVES["due"].leaves) for row in connection.execute(_due(state, limit))]
-        moving.many(connection, "due", rows, values={"dispatched_at": None})
-        return [tickets.of(row) for row in rows]
-
-    return db.transact(work)
-
-
-def _due(state: State, limit: int) -> Select[Any]:
-    return (
-        select(*tickets.COLUMNS)
-        .where(tasks.c.state == state, tasks.c.due_at <= NOW)
-        .order_by(tasks.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-
-
-def mark_dispatched(sent: Sequence[Ticket]) -> None:
-    """The broker has these tickets. A task that moved on meanwhile is left alone."""
-    alike: dict[tuple[int, str], list[str]] = {}
-    for ticket in sent:
-        alike.setdefault((ticket.attempt, ticket.queue), []).append(ticket.task_id)
-
-    def work(connection: Connection) -> None:
-        for (attempt, queue), task_ids in alike.items():
-            connection.execute(
-                update(tasks)
-                .where(
-                    tasks.c.id.in_(sorted(task_ids)),
-                    tasks.c.state == State.QUEUED,
-                    tasks.c.attempt == attempt - 1,
-                    tasks.c.queue == queue,
-                )
-                .values(dispatched_at=NOW, dispatches=tasks.c.dispatches + 1)
-            )
-
-    db.transact(work)
-
-
-def redispatch(queue: str, limit: int, *, up_to: Place, patience_seconds: float) -> list[Ticket]:
-    """Take lost tickets back, those first that were sent first: they count as not sent from now on, so that whoever
-    dies after this has lost nothing. They are the caller's to send.
-
-    A task whose tickets get lost again and again waits twice as long each time before it gets another.
-    """
-
-    def work(connection: Connection) -> list[Ticket]:
-        rows = connection.execute(
-            select(*tickets.COLUMNS)
-            .where(
-                tasks.c.state == State.QUEUED,
-                tasks.c.queue == queue,
-                tasks.c.dispatched_at <= up_to.dispatched_at,
-                or_(tasks.c.dispatched_at < up_to.dispatched_at, tasks.c.id <= up_to.task_id),
-                tasks.c.dispatched_at < _patiently(patience_seconds),
-            )
-            .order_by(tasks.c.dispatched_at, tasks.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
-        if not rows:
-            return []
-        connection.execute(update(tasks).where(tasks.c.id.in_([row.id for row in rows])).values(dispatched_at=None))
-        words = f"its ticket was lost from {queue} and sent again"
-        connection.execute(
-            insert(events).values(at=NOW, event="redispatched", state=State.QUEUED, remark=words),
-            [{"task_id": row.id, "attempt": row.attempt} for row in rows],
-        )
-        moving.count(connection, "redispatched", len(rows))
-        return [tickets.of(row) for row in rows]
-
-    return db.transact(work)
-
-
-#: Doublings of the wait of a task whose tickets get lost.
-MOST_DOUBLINGS = 7
-
-
-def _patiently(seconds: float) -> ColumnElement[Any]:
-    """Every claim took one ticket, and one more is meant to wait: the rest was sent in the place of lost ones."""
-    sent_again = func.greatest(tasks.c.dispatches - tasks.c.attempt - 1, 0)
-    wait = func.pow(2, func.least(sent_again, MOST_DOUBLINGS)) * round(seconds * 1_000_000)
-    return func.timestampadd(literal_column("MICROSECOND"), -wait, NOW)
-
-
-#: Dead tickets of one attempt with which its task counts as undeliverable.
-MOST_DEAD_TICKETS = 3
-
-
-def dead_letter(task_id: str, attempt: int, *, words: str, ticket: str) -> bool:
-    """Note that the broker gave up on a ticket. The task that waits for it gets another one, or fails when that has
-    happened too often. A ticket of which that was noted before changes nothing. False when there is no such task."""
-
-    def work(connection: Connection) -> bool:
-        row = connection.execute(
-            select(tasks.c.state, tasks.c.attempt).where(tasks.c.id == task_id).with_for_update()
-        ).first()
-        if row is None:
-            return False
-        if ticket and ticket in _dead_tickets(connection, task_id):
-            return True
-        moving.note(connection, task_id, "dead_lettered", words, detail={"ticket": ticket})
-        moving.count(connection, "dead_lettered", 1)
-        if row.state == State.QUEUED and row.attempt == attempt - 1:
-            _deliver_otherwise(connection, task_id, row.attempt, words)
-        return True
-
-    return db.transact(work)
-
-
-def _dead_tickets(connection: Connection, task_id: str) -> set[str]:
-    told = select(events.c.detail).where(events.c.task_id == task_id, events.c.event == "dead_lettered")
-    return {detail["ticket"] for detail in connection.execute(told).scalars() if detail}
-
-
-def _deliver_otherwise(connection: Connection, task_id: str, attempt: int, words: str) -> None:
-    of_task = events.c.task_id == task_id
-    replayed = select(func.coalesce(func.max(events.c.seq), 0)).where(of_task, events.c.event == "replayed")
-    dead = connection.execute(
-        select(func.count()).where(
-            of_task,
-            events.c.event == "dead_lettered",
-            events.c.attempt == attempt,
-            events.c.seq > replayed.scalar_subquery(),
-        )
-    ).scalar_one()
-    if dead < MOST_DEAD_TICKETS:
-        connection.execute(update(tasks).where(tasks.c.id == task_id).values(dispatched_at=None))
-        return
-    error = {"type": "Undeliverable", "message": words, "permanent": True, "at": None}
-    moving.move(
-        connection,
-        "undeliverable",
-        task_id,
-        values={"error": error, "finished_at": NOW},
-        event_attempt=attempt,
-        remark=f"gave up after {dead} tickets: {words}",
-        detail=error,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import celery_config
-from ledger import transitions
+from ledger import dispatches, transitions
 from tasks import broker
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def _tell_task(message: Any) -> bool:
     letter = letter_of(message)
     if letter is None:
         return False
-    known = transitions.dead_letter(letter.task_id, letter.attempt, words=letter.words, ticket=letter.ticket)
+    known = dispatches.dead_letter(letter.task_id, letter.attempt, words=letter.words, ticket=letter.ticket)
     log.warning(
         "%s",
         letter.words,

@@ -23,7 +23,7 @@ from amqp.exceptions import AccessRefused, AMQPError
 from kombu import Connection
 
 import celery_config
-from ledger import transitions
+from ledger import dispatches
 from ledger.tickets import Terms, Ticket
 from settings import settings
 from tasks.bell import Bell
@@ -210,6 +210,6 @@ def dispatch(publisher: Publisher, tickets: Iterable[Ticket]) -> int:
     for start in range(0, len(waiting), BATCH):
         arrived = publisher.send(waiting[start : start + BATCH])
         if arrived:
-            transitions.mark_dispatched(arrived)
+            dispatches.mark_dispatched(arrived)
         sent += len(arrived)
     return sent

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 import celery_config
-from ledger import leadership, queries, transitions
+from ledger import dispatches, leadership, queries
 from ledger.tickets import Place
 from tasks import broker, dispatch
 from tasks.dispatch import Publisher
@@ -52,7 +52,7 @@ class Scan:
 
     def _resend(self, publisher: Publisher, queue: str, number: int, up_to: Place) -> int:
         limit = min(number, MOST_AT_ONCE)
-        tickets = transitions.redispatch(queue, limit, up_to=up_to, patience_seconds=PATIENCE_SECONDS)
+        tickets = dispatches.redispatch(queue, limit, up_to=up_to, patience_seconds=PATIENCE_SECONDS)
         if tickets:
             log.warning("sends %d lost tickets of %s again", len(tickets), queue, extra={"action": "tickets_resent"})
             leadership.check()

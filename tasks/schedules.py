@@ -16,6 +16,7 @@ from typing import Any
 import uuid_utils
 
 from ledger import cron, db, keys, leadership, misfires, schedules
+from ledger.acceptance import NewTask
 from ledger.callers import EVERYBODY, Caller
 from ledger.firings import Firing, TickTaken
 from ledger.idempotency import Once
@@ -23,7 +24,6 @@ from ledger.quotas import OverQuota
 from ledger.schedules import Due, Schedule
 from ledger.states import State
 from ledger.tickets import Ticket
-from ledger.transitions import NewTask
 from tasks import submit
 from tasks.catalog import NotForYou, UnknownTaskType
 from tasks.submit import Accepted, BadParameters, Submission

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ValidationError
 
 import celery_config
 import failpoints
-from ledger import dependents, idempotency, transitions
+from ledger import acceptance, dependents, idempotency
+from ledger.acceptance import NewTask
 from ledger.callers import EVERYBODY, Caller
 from ledger.idempotency import Once
 from ledger.states import State
 from ledger.tickets import Ticket
-from ledger.transitions import NewTask
 from tasks import catalog, relay, tracing
 
 log = logging.getLogger(__name__)
@@ -88,11 +88,11 @@ def accept(
 ) -> list[Accepted]:
     """Accept what has been checked; with a key that was used before, answer with what was accepted then.
 
-    Raises what `transitions.accept` raises, idempotency.KeyReused and `db.Unavailable` before anything is written.
+    Raises what `acceptance.accept` raises, idempotency.KeyReused and `db.Unavailable` before anything is written.
     """
     failpoints.reach("f1")
     try:
-        states = transitions.accept(new, caller=caller, once=once)
+        states = acceptance.accept(new, caller=caller, once=once)
     except idempotency.AlreadyTaken:
         return _again(new, once, caller=caller)
     accepted = [Accepted(task, state) for task, state in zip(new, states, strict=True)]

@@ -16,14 +16,15 @@ from sqlalchemy import Engine, func, select, text, update
 
 import celery_config
 import failpoints
-from ledger import db, queries, transitions, xa
+from ledger import acceptance, db, dispatches, queries, transitions, xa
+from ledger.acceptance import NewTask
 from ledger.filters import Filter
 from ledger.models import events, tasks
 from ledger.presence import Presence
 from ledger.queries import Standing
 from ledger.states import State
 from ledger.tickets import Ticket
-from ledger.transitions import Claim, NewTask
+from ledger.transitions import Claim
 from tasks import catalog, heartbeat, lifecycle, resolve
 from tasks.types import dataset
 from tests.conftest import eventually
@@ -53,7 +54,7 @@ def new(task_type: str = "test_quick", parameters: dict[str, Any] | None = None,
 def accept(task_type: str = "test_quick", parameters: dict[str, Any] | None = None, **more: Any) -> str:
     """A task on disk; its id."""
     task = new(task_type, parameters, **more)
-    transitions.accept([task])
+    acceptance.accept([task])
     return task.task_id
 
 
@@ -279,7 +280,7 @@ def rounds_until(condition: Callable[[], Any], *, what: str = "") -> None:
 def release(task_id: str) -> Ticket:
     """Let a waiting task's time come; its ticket."""
     let_pass(100_000)
-    [found] = [each for each in transitions.release_due() if each.task_id == task_id]
+    [found] = [each for each in dispatches.release_due() if each.task_id == task_id]
     return found
 
 

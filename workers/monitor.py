@@ -23,6 +23,7 @@ import failpoints
 from ledger import (
     db,
     dependents,
+    dispatches,
     fitness,
     idempotency,
     leadership,
@@ -172,7 +173,7 @@ class Monitor:
 
     def _send_due(self) -> int:
         """Queue what is due, also while the broker is away: `missed` sends the tickets later."""
-        tickets = transitions.release_due()
+        tickets = dispatches.release_due()
         if tickets:
             failpoints.reach("f16")
         if tickets and not self._broker_rests():

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ledger import editing, queries, transitions
+from ledger import dispatches, editing, queries, transitions
 from ledger.callers import Caller, Scope
 from ledger.editing import Change
 from ledger.states import State
@@ -73,7 +73,7 @@ def test_the_ticket_from_before_a_change_wins_nothing(
     change: dict[str, Any], queue: str, timeout: int, door: FlaskClient, sent: list[Any]
 ) -> None:
     task_id = life.accept()
-    transitions.mark_dispatched([life.ticket(task_id)])
+    dispatches.mark_dispatched([life.ticket(task_id)])
     patch(door, task_id, **change)
     assert life.task(task_id).dispatched_at is None, "the monitor sends what the relay misses"
     [ticket] = sent
@@ -91,15 +91,15 @@ def test_a_confirm_of_the_older_ticket_is_not_taken_for_the_new_one(door: FlaskC
     task_id = life.accept()
     old = life.ticket(task_id)
     patch(door, task_id, priority="high")
-    transitions.mark_dispatched([old])
+    dispatches.mark_dispatched([old])
     assert life.task(task_id).dispatched_at is None
-    transitions.mark_dispatched([life.ticket(task_id)])
+    dispatches.mark_dispatched([life.ticket(task_id)])
     assert life.task(task_id).dispatched_at is not None
 
 
 def test_a_change_of_other_things_needs_no_ticket(door: FlaskClient, sent: list[Any]) -> None:
     task_id = life.accept()
-    transitions.mark_dispatched([life.ticket(task_id)])
+    dispatches.mark_dispatched([life.ticket(task_id)])
     patch(door, task_id, max_retries=9, priority="normal")
     assert (sent, life.task(task_id).dispatched_at is not None) == ([], True)
 
@@ -111,14 +111,14 @@ def test_a_queued_task_can_be_put_off(when: dict[str, Any], door: FlaskClient, s
     assert transitions.claim(task_id, 1, worker=life.WORKER, lease_seconds=60) is None
     assert (life.names_of_events(task_id)[-1], sent) == ("postponed", [])
     life.put(task_id, due_at=life.task(task_id).created_at)
-    assert [ticket.task_id for ticket in transitions.release_due()] == [task_id]
+    assert [ticket.task_id for ticket in dispatches.release_due()] == [task_id]
 
 
 @pytest.mark.parametrize("state", [State.SCHEDULED, State.RETRYING])
 def test_a_task_for_later_can_be_let_go_at_once(state: State, door: FlaskClient) -> None:
     task_id = waiting(state)
     assert patch(door, task_id, delay=0).status_code == 200
-    assert [ticket.task_id for ticket in transitions.release_due()] == [task_id]
+    assert [ticket.task_id for ticket in dispatches.release_due()] == [task_id]
 
 
 def test_a_change_is_made_only_to_what_the_client_has_seen(door: FlaskClient) -> None:

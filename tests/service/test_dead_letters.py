@@ -12,7 +12,7 @@ from amqp import Message
 from flask.testing import FlaskClient
 
 import celery_config
-from ledger import db, queries, transitions
+from ledger import db, dispatches, queries, transitions
 from ledger.states import State
 from tasks import dead_letters, dispatch
 from tasks.dispatch import BrokerUnavailable, Publisher
@@ -74,7 +74,7 @@ def test_a_ticket_that_kills_its_workers_dies_and_is_told(publisher: Publisher) 
 
 def test_a_task_whose_tickets_die_again_and_again_fails_with_the_reason(publisher: Publisher) -> None:
     task_id = life.accept()
-    for _ in range(transitions.MOST_DEAD_TICKETS):
+    for _ in range(dispatches.MOST_DEAD_TICKETS):
         assert life.state(task_id) == State.QUEUED
         send(publisher)
         die()
@@ -109,7 +109,7 @@ def test_a_dead_ticket_moves_nobody_who_does_not_wait_for_it(state: State) -> No
     task_id = life.accept()
     life.put(task_id, state=state)
     for number in range(4):
-        assert transitions.dead_letter(task_id, 1, words="words", ticket=str(number))
+        assert dispatches.dead_letter(task_id, 1, words="words", ticket=str(number))
     assert life.state(task_id) == state
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ledger import db, dependents, queries, transitions
+from ledger import acceptance, db, dependents, dispatches, queries, transitions
 from ledger.filters import Filter
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
@@ -100,7 +100,7 @@ def test_a_child_whose_time_came_while_it_was_blocked_starts() -> None:
     parent = life.accept()
     child = child_of(parent, delay_seconds=60)
     life.let_pass(61)
-    assert transitions.release_due() == []
+    assert dispatches.release_due() == []
     succeed(parent)
     assert tell_all() == [child]
 
@@ -205,7 +205,7 @@ def test_many_monitors_release_each_child_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dependents, "CHUNK", 7)
     parents = [life.accept() for _ in range(3)]
     new = [life.new(depends_on=parents) for _ in range(50)]
-    transitions.accept(new)
+    acceptance.accept(new)
     for parent in parents:
         succeed(parent)
     with ThreadPoolExecutor(4) as monitors:
@@ -269,7 +269,7 @@ def test_an_unknown_parent_refuses_the_whole_submission() -> None:
     known, nobody = life.accept(), "019aa5c0-0000-7000-8000-000000000001"
     before = life.everything()
     with pytest.raises(dependents.UnknownParents, match=nobody):
-        transitions.accept([life.new(), life.new(depends_on=(known, nobody))])
+        acceptance.accept([life.new(), life.new(depends_on=(known, nobody))])
     assert life.everything() == before
 
 
@@ -277,7 +277,7 @@ def test_tasks_that_are_accepted_together_may_name_each_other() -> None:
     first = life.new()
     second = life.new(depends_on=(first.task_id,))
     third = life.new(depends_on=(first.task_id, second.task_id))
-    assert transitions.accept([third, second, first]) == [State.BLOCKED, State.BLOCKED, State.QUEUED]
+    assert acceptance.accept([third, second, first]) == [State.BLOCKED, State.BLOCKED, State.QUEUED]
     for task in (first, second, third):
         succeed(task.task_id)
         tell_all()
@@ -287,7 +287,7 @@ def test_a_circle_is_refused() -> None:
     ring: Sequence[Any] = [life.new(), life.new()]
     one, two = (dataclasses.replace(a, depends_on=(b.task_id,)) for a, b in (ring, reversed(ring)))
     with pytest.raises(dependents.Circle, match=one.task_id):
-        transitions.accept([one, two])
+        acceptance.accept([one, two])
     assert life.everything() == ([], [], 0)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cli.stack import Stack
-from ledger import queries, transitions
+from ledger import acceptance, queries
 from ledger.tickets import Ticket
 from tasks import dispatch
 from tasks.dispatch import BATCH, BrokerUnavailable, Publisher
@@ -28,7 +28,7 @@ def publisher(servers: Stack) -> Iterator[Publisher]:
 
 
 def accept(number: int, **more: Any) -> list[Ticket]:
-    transitions.accept([life.new(**more) for _ in range(number)])
+    acceptance.accept([life.new(**more) for _ in range(number)])
     return [
         each
         for each in queries.undispatched(-1, limit=10_000)

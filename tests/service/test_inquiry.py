@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 import celery_config
 from cli.stack import Stack
-from ledger import backlog, db, leadership, pauses, presence, queries, transitions
+from ledger import acceptance, backlog, db, leadership, pauses, presence, queries, transitions
 from ledger.models import tasks
 from ledger.states import State
 from tasks import dispatch, inquiry
@@ -43,7 +43,7 @@ def publisher(servers: Stack) -> Iterator[Publisher]:
 def send(publisher: Publisher, *tasks: Any) -> list[str]:
     """Tasks whose tickets the broker got a while ago, in this order."""
     for task in tasks:
-        transitions.accept([task])
+        acceptance.accept([task])
         dispatch.dispatch(publisher, queries.undispatched(-1))
     life.let_pass(60)
     return [task.task_id for task in tasks]
@@ -237,7 +237,7 @@ def test_the_queues_are_shown_as_the_ledger_has_them(door: FlaskClient, publishe
 
 
 def test_what_has_ended_is_not_read_for_the_queues(door: FlaskClient) -> None:
-    transitions.accept([life.new() for _ in range(3_000)])
+    acceptance.accept([life.new() for _ in range(3_000)])
     with db.transaction() as connection:
         connection.execute(tasks.update().values(state=State.SUCCEEDED))
     life.accept()

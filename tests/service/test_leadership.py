@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from ledger import db, leadership, queries, transitions
+from ledger import db, dispatches, leadership, queries, transitions
 from ledger.leadership import Deposed, Term
 from ledger.models import leadership as lease
 from ledger.states import State
@@ -78,10 +78,10 @@ def test_whoever_leads_no_more_writes_nothing() -> None:
             begun("two")
         with leadership.acting(term):
             for write in (
-                transitions.release_due,
+                dispatches.release_due,
                 lambda: transitions.remark(queued, "redispatched", "words"),
                 lambda: transitions.count("redispatched", 1),
-                lambda: transitions.mark_dispatched([life.ticket(queued)]),
+                lambda: dispatches.mark_dispatched([life.ticket(queued)]),
                 leadership.check,
             ):
                 with pytest.raises(Deposed):
@@ -96,7 +96,7 @@ def test_whoever_leads_writes() -> None:
     life.let_pass(60)
     with leadership.acting(begun()):
         leadership.check()
-        assert [ticket.task_id for ticket in transitions.release_due()] == [due]
+        assert [ticket.task_id for ticket in dispatches.release_due()] == [due]
 
 
 def test_no_term_begins_in_the_middle_of_anothers_transaction() -> None:

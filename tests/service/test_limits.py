@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, select, text, update
 
-from ledger import db, editing, keys, limits, places, queries, replay, transitions, verify
+from ledger import acceptance, db, editing, keys, limits, places, queries, replay, transitions, verify
 from ledger.callers import Caller
 from ledger.editing import Change
 from ledger.limits import Limit, Subject, Whose
@@ -32,7 +32,7 @@ def limit(whose: Whose = QUICK, *, running: int | None = None, starts: int | Non
 
 def accept(owner: str = "ada", task_type: str = "test_quick", **more: Any) -> str:
     task = life.new(task_type, **more)
-    transitions.accept([task], caller=Caller(owner, frozenset(keys.USUAL_SCOPES)))
+    acceptance.accept([task], caller=Caller(owner, frozenset(keys.USUAL_SCOPES)))
     return task.task_id
 
 
@@ -414,7 +414,7 @@ def test_who_has_no_limit_pays_no_statement_for_those_of_others() -> None:
 def test_each_statement_of_a_claim_and_an_admission_is_led_by_an_index() -> None:
     limit(running=2, starts=100)
     limit(ADA, running=2)
-    transitions.accept([life.new() for _ in range(400)])
+    acceptance.accept([life.new() for _ in range(400)])
     waiting = [accept() for _ in range(40)]
     for task_id in waiting:
         claim(task_id)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ledger import leadership, queries, transitions
+from ledger import acceptance, dispatches, leadership, queries
 from ledger.leadership import Deposed, Term
 from tasks import dispatch, lost
 from tasks.dispatch import BrokerUnavailable, Publisher
@@ -29,7 +29,7 @@ def publisher(servers: object) -> Iterator[Publisher]:
 def send(publisher: Publisher, number: int) -> list[str]:
     """So many tasks whose tickets the broker has had for a while."""
     tasks = [life.new() for _ in range(number)]
-    transitions.accept(tasks)
+    acceptance.accept(tasks)
     dispatch.dispatch(publisher, queries.undispatched(-1, limit=1_000))
     life.let_pass(60)
     eventually(lambda: broker.depth(QUEUE) == number)
@@ -84,7 +84,7 @@ def test_a_ticket_that_was_in_somebodys_hands_is_not_missing(publisher: Publishe
 
 def test_fresh_tickets_are_not_compared(publisher: Publisher) -> None:
     scan = Scan()
-    transitions.accept([life.new() for _ in range(5)])
+    acceptance.accept([life.new() for _ in range(5)])
     dispatch.dispatch(publisher, queries.undispatched(-1))
     broker.purge(QUEUE)
     assert [scan.resend(publisher) for _ in range(3)] == [0, 0, 0]
@@ -128,7 +128,7 @@ def test_who_dies_before_the_broker_has_them_again_has_lost_nothing(
         scan.resend(publisher)
     up_to = queries.place_in_queue(QUEUE, 3)
     assert up_to is not None
-    assert len(transitions.redispatch(QUEUE, 3, up_to=up_to, patience_seconds=3)) == 3
+    assert len(dispatches.redispatch(QUEUE, 3, up_to=up_to, patience_seconds=3)) == 3
     configured(CELERY_BROKER_URL=url)
     assert [ticket.task_id for ticket in queries.undispatched(2)] == task_ids
     assert scan.resend(publisher) == 0, "they are no loss any more, they were not sent"
@@ -170,7 +170,7 @@ def test_tickets_that_are_being_taken_all_the_time_are_not_missing(publisher: Pu
 def test_fresh_tickets_hide_no_loss(publisher: Publisher) -> None:
     task_ids, scan = send(publisher, 2), Scan()
     broker.take(QUEUE, 2)
-    transitions.accept([life.new() for _ in range(5)])
+    acceptance.accept([life.new() for _ in range(5)])
     dispatch.dispatch(publisher, queries.undispatched(-1))
     assert [scan.resend(publisher) for _ in range(3)] == [0, 2, 0]
     assert [life.task(task_id).dispatches for task_id in task_ids] == [2, 2]

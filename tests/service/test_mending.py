@@ -12,7 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from cli.stack import Stack
-from ledger import leadership, queries, transitions
+from ledger import acceptance, leadership, queries
 from ledger.leadership import Deposed, Term
 from tasks import dispatch, mending
 from tasks.broker import is_dead
@@ -39,7 +39,7 @@ def publisher(servers: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
 def send(publisher: Publisher, **tasks_of: int) -> int:
     """Accept so many tasks of each priority and send whatever has no ticket; how many tickets arrived."""
     for priority, number in tasks_of.items():
-        transitions.accept([life.new(priority=priority) for _ in range(number)])
+        acceptance.accept([life.new(priority=priority) for _ in range(number)])
     return dispatch.dispatch(publisher, queries.undispatched(-1))
 
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, insert, text, update
 
 from api import timing
-from ledger import backlog, db, leadership, models, tallies, transitions
+from ledger import backlog, db, dispatches, leadership, models, tallies, transitions
 from ledger.models import events, tasks
 from ledger.states import State
 from tasks import resolve
@@ -125,7 +125,7 @@ def shift(task_id: str, name: str, *, seconds: float) -> None:
 
 def test_what_is_the_case_is_counted(door: FlaskClient) -> None:
     first, _, _ = life.accept(), life.accept(delay_seconds=60), life.accept(priority="low")
-    transitions.mark_dispatched([life.ticket(first)])
+    dispatches.mark_dispatched([life.ticket(first)])
     life.let_pass(5)
     life.claim(life.accept(priority="high"))
     found = read(door)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from sqlalchemy import update
 
-from ledger import db, packs, pauses, queries, transitions
+from ledger import db, dispatches, packs, pauses, queries, transitions
 from ledger.limits import Limit, Subject, Whose, put
 from ledger.models import tasks
 from ledger.states import State
@@ -87,7 +87,7 @@ def test_what_a_pack_writes_of_a_task_is_what_is_written_of_one_alone() -> None:
 
 def test_a_pack_that_overtakes_a_more_urgent_task_counts_as_one_inversion() -> None:
     better = life.accept(priority="high")
-    transitions.mark_dispatched([life.ticket(better)])
+    dispatches.mark_dispatched([life.ticket(better)])
     life.let_pass(1)
     run(accept(3))
     assert queries.totals() == {"inversions": 1}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger import pauses, queries, transitions
+from ledger import dispatches, pauses, queries, transitions
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
@@ -29,7 +29,7 @@ def test_no_claim_wins_in_a_paused_queue() -> None:
 
 def test_a_ticket_that_was_in_hand_is_sent_again() -> None:
     task_id = life.accept()
-    transitions.mark_dispatched([life.ticket(task_id)])
+    dispatches.mark_dispatched([life.ticket(task_id)])
     pauses.pause(["data.normal"], reason=None)
     life.work(task_id)
     assert [ticket.task_id for ticket in queries.undispatched(-1)] == [task_id]
@@ -39,7 +39,7 @@ def test_an_old_ticket_takes_none_from_a_paused_task() -> None:
     task_id = life.accept()
     life.claim(task_id)
     transitions.hand_back(task_id, 1, remark="leaving")
-    transitions.mark_dispatched([life.ticket(task_id)])
+    dispatches.mark_dispatched([life.ticket(task_id)])
     pauses.pause(["data.normal"], reason=None)
     life.work(task_id, 1)
     assert queries.undispatched(-1) == []
@@ -55,7 +55,7 @@ def test_what_runs_goes_on() -> None:
 
 def test_passing_a_paused_queue_is_no_inversion(monkeypatch: pytest.MonkeyPatch) -> None:
     better, task_id = life.accept(priority="high"), life.accept(priority="low")
-    transitions.mark_dispatched([life.ticket(better)])
+    dispatches.mark_dispatched([life.ticket(better)])
     life.let_pass(1)
     pauses.pause(["data.high"], reason=None)
     assert not life.overtakes(task_id, ["data.high"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from ledger import db, queries, transitions
+from ledger import acceptance, db, dispatches, queries, transitions
 from ledger.filters import Filter
 from ledger.queries import BadCursor
 from ledger.states import State
@@ -19,7 +19,7 @@ from tests import life, task_types  # noqa: F401  registers the types
 def accept_many(number: int, **more: object) -> list[str]:
     new = [life.new(**more) for _ in range(number)]  # type: ignore[arg-type]
     if new:
-        transitions.accept(new)
+        acceptance.accept(new)
     return [task.task_id for task in new]
 
 
@@ -131,9 +131,9 @@ def test_counts_name_every_state() -> None:
 def test_only_confirmed_tickets_that_settled_are_waiting() -> None:
     high, normal, fresh = *accept_many(1, priority="high"), *accept_many(1), *accept_many(1)
     unsent = accept_many(1)
-    transitions.mark_dispatched([life.ticket(high), life.ticket(normal)])
+    dispatches.mark_dispatched([life.ticket(high), life.ticket(normal)])
     life.let_pass(5)
-    transitions.mark_dispatched([life.ticket(fresh)])
+    dispatches.mark_dispatched([life.ticket(fresh)])
     assert queries.waiting_by_queue(3) == {"data.high": 1, "data.normal": 1}
     assert queries.waiting_by_queue(0) == {"data.high": 1, "data.normal": 2}
     assert [ticket.task_id for ticket in queries.undispatched(-1)] == unsent

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger import db, presence, queries, transitions
+from ledger import acceptance, db, dispatches, presence, queries, transitions
 from ledger.models import tasks
 from ledger.remarks import EXPLAINED, Wait, explain
 from ledger.states import State
@@ -55,7 +55,7 @@ def test_what_goes_on_or_waits_rightly_is_told_nothing() -> None:
     life.accept(delay_seconds=3_600)
     running, next_one = life.accept(), life.accept()
     life.claim(running)
-    transitions.mark_dispatched([life.ticket(next_one)])
+    dispatches.mark_dispatched([life.ticket(next_one)])
     life.let_pass(20)
     with db.transaction() as connection:
         connection.execute(tasks.update().where(tasks.c.id == next_one).values(dispatched_at=db.earlier(2)))
@@ -95,7 +95,7 @@ def test_a_long_backlog_costs_no_more_than_its_head() -> None:
     task_ids = []
     for _ in range(10):
         new = [life.new() for _ in range(2_000)]
-        transitions.accept(new)
+        acceptance.accept(new)
         task_ids += [task.task_id for task in new]
     life.let_pass(60)
     began = time.monotonic()

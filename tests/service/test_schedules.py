@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 import failpoints
-from ledger import db, firings, keys, leadership, queries, retention, schedules, transitions
+from ledger import acceptance, db, firings, keys, leadership, queries, retention, schedules
 from ledger.callers import EVERYBODY, Caller, Scope
 from ledger.filters import Filter
 from ledger.leadership import Deposed, Term
@@ -374,7 +374,7 @@ def test_an_index_leads_to_the_schedules_that_are_due() -> None:
 )
 def test_an_index_leads_to_a_schedules_newest_tasks(caller: Caller, index: str) -> None:
     new = [life.new(firing=firings.Firing("s" if number % 2 else "t", "x")) for number in range(1_000)]
-    transitions.accept(new)
+    acceptance.accept(new)
     statement = Filter(schedule="s").newest(task_rows.c.id, caller=caller, below="f").limit(51)
     with db.reading() as connection:
         words = str(statement.compile(connection, compile_kwargs={"literal_binds": True})).replace("%%", "%")

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 
 from api import create_app
 from cli.stack import Stack
-from ledger import db, queries, retention, transitions
+from ledger import acceptance, db, queries, retention, transitions
 from ledger.callers import EVERYBODY, Caller, Scope
 from ledger.filters import Filter
 from ledger.models import task_tags, tasks
@@ -30,7 +30,7 @@ def app(servers: Stack) -> Flask:
 
 def tagged(*tags: str, owner: str = "") -> str:
     task = life.new(tags=tags)
-    transitions.accept([task], caller=Caller(owner, frozenset({Scope.WRITE})))
+    acceptance.accept([task], caller=Caller(owner, frozenset({Scope.WRITE})))
     return task.task_id
 
 
@@ -135,7 +135,7 @@ def test_a_batch_has_tags_and_a_purge_forgets_them(door: FlaskClient) -> None:
 def test_an_index_leads_to_a_tag_however_many_have_it(caller: Caller, index: str, common: float) -> None:
     """Neither a sort of all that have it, nor a walk past all that have it not."""
     new = [life.new(tags=("eu",) if number < common * 2_000 else ("x",)) for number in range(2_000)]
-    transitions.accept(new, caller=Caller("ada", frozenset({Scope.WRITE})))
+    acceptance.accept(new, caller=Caller("ada", frozenset({Scope.WRITE})))
     statement = Filter(tags=["eu"]).newest(tasks.c.id, caller=caller, below="f").limit(51)
     with db.reading() as connection:
         connection.execute(text("ANALYZE TABLE tasks, task_tags"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from ledger import db, queries, transitions
+from ledger import acceptance, db, dispatches, queries, transitions
 from ledger.models import tasks
 from ledger.states import FINAL, MOVES, WAITING, State
 from ledger.tickets import Ticket
@@ -105,7 +105,7 @@ def test_any_sequence_of_verbs_follows_the_table(walk: list[tuple[str, int]]) ->
             state = expected
         elif name == "due":
             life.let_pass(100)
-            transitions.release_due()
+            dispatches.release_due()
             state = State.QUEUED if state in MOVES["due"].leaves else state
         else:
             decided = state is State.COMMITTING and name in ("retried", "given_up")
@@ -152,20 +152,20 @@ def test_of_a_stop_and_a_decision_exactly_one_wins() -> None:
 def test_many_tasks_are_accepted_all_or_none() -> None:
     first = life.new()
     with pytest.raises(IntegrityError):
-        transitions.accept([life.new(), first, life.new(), first])
+        acceptance.accept([life.new(), first, life.new(), first])
     assert life.everything() == ([], [], 0)
-    transitions.accept([life.new() for _ in range(100)])
+    acceptance.accept([life.new() for _ in range(100)])
     assert queries.counts()["queued"] == 100
 
 
 def test_a_delayed_task_is_due_by_the_databases_clock() -> None:
     task_id = life.accept(delay_seconds=60)
-    assert transitions.release_due() == []
+    assert dispatches.release_due() == []
     life.let_pass(59)
-    assert transitions.release_due() == []
+    assert dispatches.release_due() == []
     life.let_pass(2)
-    assert transitions.release_due() == [Ticket(task_id, 1, "test_quick", "data.normal", 600)]
-    assert transitions.release_due() == []
+    assert dispatches.release_due() == [Ticket(task_id, 1, "test_quick", "data.normal", 600)]
+    assert dispatches.release_due() == []
     assert life.names_of_events(task_id) == ["accepted", "due"]
 
 
@@ -175,14 +175,14 @@ def test_run_at_is_kept_to_the_microsecond() -> None:
     assert life.aware(life.task(task_id).due_at) == run_at
     assert life.state(task_id) is State.SCHEDULED
     past = life.accept(run_at=datetime(2001, 1, 1, tzinfo=UTC))
-    assert [ticket.task_id for ticket in transitions.release_due()] == [past]
+    assert [ticket.task_id for ticket in dispatches.release_due()] == [past]
 
 
 def test_two_monitors_release_each_due_task_once() -> None:
-    transitions.accept([life.new(delay_seconds=1) for _ in range(60)])
+    acceptance.accept([life.new(delay_seconds=1) for _ in range(60)])
     life.let_pass(2)
     with ThreadPoolExecutor(3) as monitors:
-        parts = list(monitors.map(lambda _: transitions.release_due(20), range(40)))
+        parts = list(monitors.map(lambda _: dispatches.release_due(20), range(40)))
     found = [ticket for part in parts for ticket in part]
     assert len(found) == len({ticket.task_id for ticket in found}) == 60
 
@@ -193,9 +193,9 @@ def test_a_retry_waits_and_then_makes_a_new_attempt() -> None:
     assert transitions.retry(task_id, 1, after_seconds=30, error=ERROR, remark="again")
     row = life.task(task_id)
     assert (row.retries, row.lease_until, row.worker, row.dispatched_at) == (1, None, None, None)
-    assert transitions.release_due() == []
+    assert dispatches.release_due() == []
     life.let_pass(31)
-    assert [ticket.attempt for ticket in transitions.release_due()] == [2]
+    assert [ticket.attempt for ticket in dispatches.release_due()] == [2]
     assert life.claim(task_id, 2).retries == 1
 
 
@@ -267,7 +267,7 @@ def test_a_confirmed_ticket_is_marked_unless_its_task_moved_on() -> None:
     tickets = [life.ticket(task_id) for task_id in (waiting, claimed, stopped)]
     life.claim(claimed)
     transitions.stop(stopped, remark="")
-    transitions.mark_dispatched(tickets)
+    dispatches.mark_dispatched(tickets)
     with db.reading() as connection:
         marked = (
             connection.execute(select(tasks.c.id).where(tasks.c.dispatched_at.is_not(None))).scalars().all()
@@ -281,14 +281,14 @@ def test_an_old_ticket_marks_no_new_attempt() -> None:
     first = life.ticket(task_id)
     life.claim(task_id)
     transitions.hand_back(task_id, 1, remark="")
-    transitions.mark_dispatched([first])
+    dispatches.mark_dispatched([first])
     assert [ticket.attempt for ticket in queries.undispatched(-1)] == [2]
 
 
 def test_starting_before_a_better_task_counts_as_an_inversion() -> None:
     better, task_id = life.accept(priority="high"), life.accept(priority="low")
     assert not life.overtakes(task_id, ["data.high"]), "its ticket was not there yet"
-    transitions.mark_dispatched([life.ticket(better)])
+    dispatches.mark_dispatched([life.ticket(better)])
     assert not life.overtakes(task_id, ["data.high"]), "it has only just come"
     life.let_pass(1)
     assert not life.overtakes(task_id, ["email.high"])
@@ -300,7 +300,7 @@ def test_starting_before_a_better_task_counts_as_an_inversion() -> None:
 
 def test_a_claim_looks_for_more_urgent_tasks() -> None:
     better, task_id = life.accept(priority="high"), life.accept(priority="low")
-    transitions.mark_dispatched([life.ticket(better)])
+    dispatches.mark_dispatched([life.ticket(better)])
     life.let_pass(1)
     assert transitions.claim(task_id, 1, worker=life.WORKER, lease_seconds=60, better_queues=["data.high"])
     assert life.names_of_events(task_id) == ["accepted", "claimed", "inverted"]

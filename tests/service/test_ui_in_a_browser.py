@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from api import create_app, waiting
 from cli.stack import Stack
-from ledger import db, keys, pauses, presence, transitions
+from ledger import acceptance, db, keys, pauses, presence, transitions
 from ledger.callers import Scope
 from ledger.states import State
 from tests import life, task_types  # noqa: F401  registers the types
@@ -199,7 +199,7 @@ def test_tasks_are_found_by_times_in_the_zone_of_whoever_looks(page: Page) -> No
 
 
 def test_pages_lead_through_all_tasks_and_back(page: Page) -> None:
-    transitions.accept([life.new() for _ in range(60)])
+    acceptance.accept([life.new() for _ in range(60)])
     go(page, "#/tasks")
     expect(rows(page)).to_have_count(50)
     first = rows(page).first.get_attribute("data-key")

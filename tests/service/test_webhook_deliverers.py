@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select, update
 
-from ledger import db, deliveries, transitions, webhook_secrets
+from ledger import acceptance, db, deliveries, transitions, webhook_secrets
 from ledger.callers import Caller, Scope
 from ledger.models import events, webhook_deliveries, webhook_tries
 from tasks.retention import Purge
@@ -66,7 +66,7 @@ def test_receivers_that_hang_keep_nobody_else_waiting(hook: Receiver, monkeypatc
             owner = Caller(f"owner-{number}", frozenset({Scope.WRITE}))
             webhook_secrets.make(overlap_seconds=1, caller=owner)
             task = life.new(webhook={"url": url, "events": ENDS})
-            transitions.accept([task], caller=owner)
+            acceptance.accept([task], caller=owner)
             transitions.stop(task.task_id, remark="by a test")
         with delivering([deliverer := Deliverer()]):
             eventually(lambda: len(hanging.got) >= BOUNDS[None].of_kind)
