@@ -345,13 +345,14 @@ _OLD_TASKS = (
     """,
     *(
         f"""
-        INSERT INTO events (task_id, at, event, state, attempt)
-        SELECT id, created_at, '{event}', '{state}', {attempt} FROM tasks
+        INSERT INTO task_events (task_id, at, event, state, attempt)
+        SELECT id, created_at, '{event}', '{state}', {attempt} FROM tasks WHERE state IN ({ended})
         """
-        for event, state, attempt in (
-            ("accepted", "queued", 0),
-            ("claimed", "running", 1),
-            ("finished", "succeeded", 1),
+        for event, state, attempt, ended in (
+            ("accepted", "queued", 0, "'succeeded', 'failed'"),
+            ("claimed", "running", 1, "'succeeded', 'failed'"),
+            ("finished", "succeeded", 1, "'succeeded'"),
+            ("given_up", "failed", 1, "'failed'"),
         )
     ),
 )

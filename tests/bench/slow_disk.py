@@ -30,6 +30,7 @@ def variables(folder: Path) -> Mapping[str, str]:
     """What makes a process wait."""
     library = folder / "slow_sync.so"
     if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         source = Path(__file__).with_name("slow_sync.c")
         subprocess.run(["tcc", "-shared", "-o", str(library), str(source)], check=True)
     return {"LD_PRELOAD": str(library), "SLOW_SYNC_MICROSECONDS": str(MORE_MICROSECONDS)}
