@@ -6,18 +6,21 @@ socket has a deadline: a frozen server must not freeze us.
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from pymysql.err import MySQLError
 from sqlalchemy import Connection, Engine, create_engine, event, literal_column, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlalchemy.sql.elements import ColumnElement, TextClause
 
 from settings import DATA as DATA  # noqa: PLC0414  the name belongs beside these functions
@@ -39,6 +42,11 @@ def earlier(seconds: float) -> ColumnElement[Any]:
     return literal_column(f"UTC_TIMESTAMP(6) - INTERVAL {round(seconds * 1_000_000)} MICROSECOND")
 
 
+def among(column: ColumnElement[T], values: Collection[T]) -> ColumnElement[bool]:
+    """`column` is one of these. A list is put into the text of a statement each time it is sent, one value is not."""
+    return column == next(iter(values)) if len(values) == 1 else column.in_(sorted(values))
+
+
 #: A key that is there already.
 DUPLICATE = 1062
 #: Deadlock, and lock wait timeout: the transaction is lost but the database is well.
@@ -54,6 +62,8 @@ _SYSTEM = frozenset({3, 1026, 1030, 1180})
 #: No space left on device, and over quota.
 _SYSTEMS_FULL = re.compile(r"\b(errno:|errcode:|error) (28|122)\b", re.IGNORECASE)
 
+#: Seconds after which a kept connection is asked whether it is alive: less than a server takes to come back.
+REST_SECONDS = 0.5
 #: Seconds for which a process may leave the ledger waiting in the middle of a transaction: less than its fellows wait.
 SILENCE_SECONDS = 5
 
@@ -140,14 +150,31 @@ def _pooled_ledger() -> Engine:
         pool_size=8,
         max_overflow=64,
         pool_timeout=_patience_seconds,
-        pool_pre_ping=True,
+        # Whoever gives one back has committed or rolled back.
+        pool_reset_on_return=None,
         hide_parameters=True,
         connect_args=_connecting(url, _patience_seconds),
     )
     # Many rows go in one INSERT, which PyMySQL itself manages only where no value is an expression.
     engine.dialect.use_insertmanyvalues_wo_returning = True
     event.listen(engine, "connect", _do_not_sit_on_rows)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _is_alive)
     return engine
+
+
+def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _is_alive(connection: Any, record: ConnectionPoolEntry, *_: Any) -> None:
+    """Ask a connection that has rested whether its server is still there. SQLAlchemy itself would ask each time, which
+    is a round trip more for each transaction."""
+    if time.monotonic() - record.info.get("used_at", math.inf) > REST_SECONDS:
+        try:
+            connection.ping(reconnect=False)
+        except MySQLError as error:
+            raise InvalidatePoolError from error
 
 
 def _do_not_sit_on_rows(connection: Any, record: Any) -> None:

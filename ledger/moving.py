@@ -19,6 +19,8 @@ from ledger.states import MOVES, Move, State
 
 NOW = db.NOW
 
+_EVENT = insert(events).values(at=NOW)
+
 
 def move(
     connection: Connection,
@@ -31,10 +33,12 @@ def move(
     remark: str | None = None,
     detail: Any = None,
     also: ColumnElement[bool] | None = None,
+    has_webhook: bool = True,
 ) -> bool:
-    """Make a named move, if the row allows it; whether it did. `also` is what more it must allow."""
+    """Make a named move, if the row allows it; whether it did. `also` is what more it must allow. Whoever knows that
+    the task has no webhook spares a look."""
     move = MOVES[name]
-    guard = [tasks.c.id == task_id, tasks.c.state.in_(sorted(move.leaves))]
+    guard = [tasks.c.id == task_id, db.among(tasks.c.state, move.leaves)]
     if move.fenced:
         guard.append(tasks.c.attempt == attempt)
     if also is not None:
@@ -45,17 +49,17 @@ def move(
     if result.rowcount != 1:
         return False
     connection.execute(
-        insert(events).values(
-            task_id=task_id,
-            at=NOW,
-            event=name,
-            state=move.enters,
-            attempt=event_attempt if event_attempt is not None else attempt,
-            remark=remark,
-            detail=detail,
-        )
+        _EVENT,
+        {
+            "task_id": task_id,
+            "event": name,
+            "state": move.enters,
+            "attempt": event_attempt if event_attempt is not None else attempt,
+            "remark": remark,
+            "detail": detail,
+        },
     )
-    _leave_word(connection, move, [task_id])
+    _leave_word(connection, move, [task_id], told=[task_id] if has_webhook else [])
     return True
 
 
@@ -92,35 +96,36 @@ def many(
     attempt: int | None = None,
     remark: str | None = None,
     detail: Any = None,
+    told: Collection[str] | None = None,
 ) -> None:
     """The same for many tasks at once, rows with id and attempt, which the caller has locked in a state that the move
-    leaves. `attempt` is the one that the move begins."""
+    leaves. `attempt` is the one that the move begins; `told` are those that have a webhook, as far as that is known."""
     if not rows:
         return
     move, task_ids = MOVES[name], [row.id for row in rows]
     connection.execute(
         update(tasks)
-        .where(tasks.c.id.in_(task_ids), tasks.c.state.in_(sorted(move.leaves)))
+        .where(db.among(tasks.c.id, task_ids), db.among(tasks.c.state, move.leaves))
         .values(**{"state": move.enters, "updated_at": NOW, **(values or {})})
     )
     connection.execute(
         insert(events).values(at=NOW, event=name, state=move.enters, remark=remark, detail=detail),
         [{"task_id": row.id, "attempt": row.attempt if attempt is None else attempt} for row in rows],
     )
-    _leave_word(connection, move, task_ids)
+    _leave_word(connection, move, task_ids, told=task_ids if told is None else told)
 
 
-def _leave_word(connection: Connection, move: Move, task_ids: Collection[str]) -> None:
+def _leave_word(connection: Connection, move: Move, task_ids: Collection[str], *, told: Collection[str]) -> None:
     """For those who want to know of it."""
     if move.enters.is_final:
         _leave_endings(connection, task_ids)
-    if move.enters in outbox.LEFT_BY_MOVES:
-        outbox.put(connection, move, task_ids)
+    if told and move.enters in outbox.LEFT_BY_MOVES:
+        outbox.put(connection, move, told)
 
 
 def _leave_endings(connection: Connection, task_ids: Collection[str]) -> None:
     """A note for each that others depend on. It costs a look into an index where there are none."""
-    awaited = select(dependencies.c.parent, null()).where(dependencies.c.parent.in_(task_ids)).distinct()
+    awaited = select(dependencies.c.parent, null()).where(db.among(dependencies.c.parent, task_ids)).distinct()
     left = upsert(endings).from_select(["parent", "told_until"], awaited)
     # One that was tried again, and ends for a second time, is told of from the beginning.
     connection.execute(left.on_duplicate_key_update(told_until=None))

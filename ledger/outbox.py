@@ -30,7 +30,7 @@ def put(connection: Connection, move: Move, task_ids: Collection[str]) -> None:
     told = (
         select(func.max(events.c.seq), tasks.c.id, lane(), db.NOW, literal(MOST_TRIES))
         .join(events, events.c.task_id == tasks.c.id)
-        .where(tasks.c.id.in_(task_ids), events.c.event == move.name, wants(literal(TYPES[move.enters])))
+        .where(db.among(tasks.c.id, task_ids), events.c.event == move.name, wants(literal(TYPES[move.enters])))
         .group_by(tasks.c.id)
     )
     columns = ["seq", "task_id", "lane", "next_at", "tries_left"]

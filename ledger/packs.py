@@ -33,6 +33,7 @@ def claim(
         free = _held(
             connection,
             tickets,
+            transitions.CLAIMED,
             State.QUEUED,
             FIRST - 1,
             transitions.is_in_time(),
@@ -47,7 +48,7 @@ def claim(
             outbox.put(connection, MOVES["claimed"], told)
         if rows:
             transitions.count_inversion(connection, rows[0].id, better_queues)
-        return [Claim(row.id, FIRST, *(row._mapping[column] for column in transitions.CLAIMED)) for row in rows]
+        return [Claim(row.id, FIRST, *row[2:]) for row in rows]
 
     return db.transact(work)
 
@@ -57,9 +58,9 @@ def finish(results: Mapping[str, Any]) -> set[str]:
     means the same as alone."""
 
     def work(connection: Connection) -> set[str]:
-        rows = _held(connection, results, State.RUNNING, FIRST)
+        rows = _held(connection, results, [tasks.c.webhook], State.RUNNING, FIRST)
         values = transitions.ended() | {"participants": [], "result": _by_id({row.id: results[row.id] for row in rows})}
-        moving.many(connection, "finished", rows, values=values)
+        moving.many(connection, "finished", rows, values=values, told=[row.id for row in rows if row.webhook])
         if lost := len(results) - len(rows):
             moving.count(connection, transitions.lost("finished"), lost)
         return {row.id for row in rows}
@@ -71,7 +72,7 @@ def hand_back(task_ids: Collection[str], *, remark: str) -> None:
     """The attempts were never begun: their tasks are queued again, and no retry is used up."""
 
     def work(connection: Connection) -> None:
-        rows = _held(connection, task_ids, State.RUNNING, FIRST)
+        rows = _held(connection, task_ids, [], State.RUNNING, FIRST)
         moving.many(connection, "handed_back", rows, values=dict(transitions.LET_GO), remark=remark)
 
     db.transact(work)
@@ -80,14 +81,15 @@ def hand_back(task_ids: Collection[str], *, remark: str) -> None:
 def _held(
     connection: Connection,
     task_ids: Collection[str],
+    columns: Sequence[ColumnElement[Any]],
     state: State,
     attempt: int,
     *also: ColumnElement[bool] | TextClause,
     waits: bool = True,
 ) -> Sequence[Any]:
-    """Those that are in that state, locked until the transaction ends."""
+    """Those that are in that state, locked until the transaction ends: id, attempt and these columns."""
     return connection.execute(
-        select(tasks.c.id, tasks.c.attempt, *transitions.CLAIMED, tasks.c.webhook)
+        select(tasks.c.id, tasks.c.attempt, *columns)
         .where(tasks.c.id.in_(task_ids), tasks.c.state == state, tasks.c.attempt == attempt, *also)
         .order_by(tasks.c.id)
         .with_for_update(skip_locked=not waits)

@@ -44,6 +44,8 @@ class Claim:
     timeout_seconds: int
     #: Where in a trace its task was submitted.
     trace: str | None = None
+    #: Whom to tell of what becomes of it: that never changes.
+    webhook: dict[str, Any] | None = None
 
 
 def claim(
@@ -153,10 +155,10 @@ def _expire(connection: Connection, which: Select[Any]) -> int:
 
 
 def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
-    row = connection.execute(select(*CLAIMED, tasks.c.webhook).where(tasks.c.id == task_id)).one()
+    row = connection.execute(select(*CLAIMED).where(tasks.c.id == task_id)).one()
     if row.webhook:
         outbox.put(connection, MOVES["claimed"], [task_id])
-    return Claim(task_id, attempt, *row[:-1])
+    return Claim(task_id, attempt, *row)
 
 
 #: What a claim reads.
@@ -168,6 +170,7 @@ CLAIMED = (
     tasks.c.max_retries,
     tasks.c.timeout_seconds,
     tasks.c.trace,
+    tasks.c.webhook,
 )
 
 
@@ -278,16 +281,20 @@ def finish(
     total: int | None = None,
     remark: str | None = None,
     expired_only: bool = False,
+    has_webhook: bool = True,
 ) -> bool:
     """Success. `keep_result` leaves what the decision recorded. `databases` are those that hold rows of this attempt:
-    an earlier one may have begun branches elsewhere. `expired_only` is for those who act for a silent attempt."""
+    an earlier one may have begun branches elsewhere. `expired_only` is for those who act for a silent attempt. Whoever
+    knows that the task has no webhook spares a look."""
     values: dict[str, Any] = {**ended(), **_progress(done, total)}
     if not keep_result:
         values["result"] = result
     if databases is not None:
         values["participants"] = list(databases)
     also = _EXPIRED if expired_only else None
-    return _won("finished", task_id, attempt=attempt, values=values, remark=remark, also=also)
+    return _won(
+        "finished", task_id, attempt=attempt, values=values, remark=remark, also=also, has_webhook=has_webhook
+    )
 
 
 def ended() -> dict[str, Any]:
@@ -431,10 +438,19 @@ def _won(
     remark: str | None = None,
     detail: Any = None,
     also: ColumnElement[bool] | None = None,
+    has_webhook: bool = True,
 ) -> bool:
     def work(connection: Connection) -> bool:
         won = moving.move(
-            connection, name, task_id, attempt=attempt, values=values, remark=remark, detail=detail, also=also
+            connection,
+            name,
+            task_id,
+            attempt=attempt,
+            values=values,
+            remark=remark,
+            detail=detail,
+            also=also,
+            has_webhook=has_webhook,
         )
         if not won:
             moving.count(connection, lost(name), 1)

@@ -268,6 +268,7 @@ def _succeed(attempt: Attempt, result: Any, doubtful: bool) -> bool:
             attempt.number,
             result=result,
             databases=sorted(attempt.branches),
+            has_webhook=attempt.claim.webhook is not None,
             **attempt.progressed,
         ),
         {State.SUCCEEDED},
