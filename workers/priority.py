@@ -33,6 +33,7 @@ The price: RabbitMQ's page shows no consumers for these queues, because there ar
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -82,7 +83,7 @@ class Pull:
         self.asking = self.connection.channel()
         self.channel = self.connection.channel()
         #: On which tickets of a pack come: a channel has its own bound of what is sent on it.
-        self.packing = self.connection.channel()
+        self.packing, self.bound = self.connection.channel(), 0
         self.timer: Any = None
         self.waits = False
 
@@ -204,18 +205,23 @@ class Pull:
 
     def _consume(self, queue: Queue, number: int) -> list[Any]:
         """Up to so many tickets. A basic.get for each would wait for each. This is a push, but a bounded one, which is
-        over at once: when RabbitMQ has cancelled it, everything that it sent is here."""
+        over at once: when RabbitMQ has sent them all it sends no more before one is acknowledged, and reads before that
+        that nobody listens any more. When it has not, it is heard out."""
         found: list[Any] = []
         try:
-            self.packing.basic_qos(0, number, False)
-            tag = self.packing.basic_consume(queue.name, callback=found.append)
+            if number != self.bound:
+                self.packing.basic_qos(0, number, False)
+                self.bound = number
+            # Under a tag of its own: to a quorum queue one that is used again is still the old one.
+            tag = self.packing.basic_consume(queue.name, uuid.uuid4().hex, nowait=True, callback=found.append)
             with suppress(TimeoutError):
                 while len(found) < number:
                     self.connection.drain_events(timeout=PACK_SECONDS)
-            self.packing.basic_cancel(tag)
+            self.packing.basic_cancel(tag, nowait=len(found) == number)
+            self.packing.callbacks.pop(tag, None)
         except NotFound as missing:
             self.packing.close()
-            self.packing = self.connection.channel()
+            self.packing, self.bound = self.connection.channel(), 0
             self.declare_again(missing)
             return []
         return found

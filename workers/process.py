@@ -38,6 +38,8 @@ PATIENCE_SECONDS = 2.0
 RECONNECT_SECONDS = 1
 #: For how long events for Flower are gathered into one message.
 EVENTS_SECONDS = 0.1
+#: And how many at most. Celery's two dozen are the events of eight short tasks.
+EVENTS = 1_000
 
 
 def build(kind: str) -> Celery:
@@ -115,6 +117,7 @@ class LeanConsumer(Consumer):
         super().register_with_event_loop(hub)
         hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)  # type: ignore[attr-defined]
         hub.call_repeatedly(BEAT_SECONDS, self.controller.beats.beat)
+        self.event_dispatcher.buffer_limit = EVENTS  # type: ignore[attr-defined]
         self.controller.beats.beat_now()
         hub.call_repeatedly(LOOK_SECONDS, self.controller.pauses.look)
 
