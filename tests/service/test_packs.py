@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from ledger import db, dispatches, packs, pauses, queries, transitions
 from ledger.limits import Limit, Subject, Whose, put
-from ledger.models import tasks
+from ledger.models import events, tasks, webhook_deliveries
 from ledger.states import State
 from ledger.tickets import Terms, Ticket
 from tasks import heartbeat, pack, parent, results
@@ -72,6 +72,21 @@ def test_each_task_of_a_pack_has_a_life_of_its_own() -> None:
         assert (row.participants, row.error, row.lease_until) == ([], None, None)
         assert life.names_of_events(ticket.task_id) == WHOLE
         assert results.fetch(ticket.task_id, 1) == (True, {"answer": 42})
+
+
+@pytest.mark.usefixtures("secret")
+def test_the_webhook_of_one_is_told_of_its_begin_and_its_end() -> None:
+    webhook = {"url": "https://example.com/", "events": ["task.running", "task.succeeded"]}
+    tickets = [*accept(2), *accept(1, webhook=webhook), *accept(2)]
+    run(tickets)
+    assert told() == [(tickets[2].task_id, "claimed"), (tickets[2].task_id, "finished")]
+
+
+def told() -> list[tuple[str, str]]:
+    """The events that webhooks are to be told of, with their tasks."""
+    of = select(events.c.task_id, events.c.event).join(webhook_deliveries, webhook_deliveries.c.seq == events.c.seq)
+    with db.reading() as connection:
+        return [(row.task_id, row.event) for row in connection.execute(of.order_by(events.c.seq))]
 
 
 def test_what_a_pack_writes_of_a_task_is_what_is_written_of_one_alone() -> None:
