@@ -56,9 +56,11 @@ def reach(name: str) -> None:
     folder = settings().failpoint_dir
     if folder is None:
         return
-    taken = folder / f"{name}.{os.getpid()}.hit"
+    armed, taken = folder / name, folder / f"{name}.{os.getpid()}.hit"
     try:
-        (folder / name).rename(taken)
+        if not armed.stat().st_size:
+            return  # Its words are still being written.
+        armed.rename(taken)
     except FileNotFoundError:
         return
     _act(name, taken.read_text().split())

@@ -197,11 +197,17 @@ class Pull:
         found = [self.packing.message_to_python(raw) for raw in self._consume(queue, number - 1)]
         metrics.TICKETS.labels(queue.name).inc(len(found))
         fitting = list(takewhile(packs.fits, found))
-        for message in found[len(fitting) :]:
-            message.reject(requeue=True)
         if len(fitting) < len(found):
+            self.give_back(found[len(fitting) :])
             self.packs.sizes.cut(queue.name, 1 + len(fitting))
         return fitting
+
+    def give_back(self, messages: Sequence[Any]) -> None:
+        """Each to its place. RabbitMQ's answer is waited for: the next ticket is fetched on another channel, which might
+        be quicker than this one and get what was behind them."""
+        for message in messages:
+            message.reject(requeue=True)
+        self.packing.basic_qos(0, self.bound, False)
 
     def _consume(self, queue: Queue, number: int) -> list[Any]:
         """Up to so many tickets. A basic.get for each would wait for each. This is a push, but a bounded one, which is
