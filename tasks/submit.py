@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 import celery_config
 import failpoints
-from ledger import acceptance, dependents, idempotency
+from ledger import dependents, idempotency
 from ledger.acceptance import NewTask
 from ledger.callers import EVERYBODY, Caller
 from ledger.idempotency import Once
 from ledger.states import State
 from ledger.tickets import Ticket
-from tasks import catalog, relay, tracing
+from tasks import catalog, relay, together, tracing
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def accept(
     """
     failpoints.reach("f1")
     try:
-        states = acceptance.accept(new, caller=caller, once=once)
+        states = together.accept(new, caller=caller, once=once)
     except idempotency.AlreadyTaken:
         return _again(new, once, caller=caller)
     accepted = [Accepted(task, state) for task, state in zip(new, states, strict=True)]
