@@ -203,8 +203,8 @@ class Pull:
         return fitting
 
     def give_back(self, messages: Sequence[Any]) -> None:
-        """Each to its place. RabbitMQ's answer is waited for: the next ticket is fetched on another channel, which might
-        be quicker than this one and get what was behind them."""
+        """Each to its place. RabbitMQ's answer is waited for: the next ticket is fetched on another channel, which
+        might be quicker than this one and get what was behind them."""
         for message in messages:
             message.reject(requeue=True)
         self.packing.basic_qos(0, self.bound, False)
