@@ -117,6 +117,11 @@ class Hands:
             what=f"{times} x {what} {task}",
         )
 
+    def story(self) -> str:
+        """All that they recorded and said, for who wonders what went wrong."""
+        logs = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join([self.record.read_text(), *logs])
+
     # Their queues
 
     @contextmanager

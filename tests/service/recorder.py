@@ -41,9 +41,9 @@ def run(task_id: str, number: int, *, worker: str, terms: Any = None) -> None:
     if not _claimed(task_id, number):
         record("dropped", task_id)
         return
-    record("started", task_id, worker=worker)
     verb, seconds, _ = task_id.split(":", 2)
     try:
+        record("started", task_id, worker=worker)
         VERBS[verb](float(seconds))
     except SystemExit:
         record("cut short", task_id)

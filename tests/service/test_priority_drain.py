@@ -106,7 +106,7 @@ def test_a_worker_leaves_while_the_broker_is_frozen(hands: Hands, servers: Stack
         assert worker.wait(GRACE_SECONDS + MARGIN_SECONDS) == 0
     finally:
         servers.kill("rabbitmq", signal.SIGCONT)
-    assert hands.order("cut short") == ["long"]
+    assert hands.order("cut short") == ["long"], hands.story()
 
 
 def test_a_child_is_told_to_leave_once(hands: Hands) -> None:
