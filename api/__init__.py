@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import uuid
 
+import uuid_utils
 from flask import Flask, Response, request
 
 from api import (
@@ -75,7 +75,7 @@ def create_app() -> Flask:
 def _name_request() -> None:
     """The caller's request id, if it is one, on every log line and in the answer."""
     asked = request.headers.get("X-Request-ID", "")
-    log.request_id.set(asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex)
+    log.request_id.set(asked if _REQUEST_ID.fullmatch(asked) else uuid_utils.uuid4().hex)
 
 
 def _finish(response: Response) -> Response:

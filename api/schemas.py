@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -124,7 +123,7 @@ class TaskBody(BaseModel):
         default_factory=list
     )
 
-    def submission(self) -> Submission:
+    def submission(self, **more: Any) -> Submission:
         return Submission(
             task_type=self.task_type,
             parameters=self.parameters,
@@ -134,6 +133,7 @@ class TaskBody(BaseModel):
             expires_in_seconds=self.expires_in,
             webhook=self.webhook.kept if self.webhook else None,
             tags=self.tags,
+            **more,
         )
 
 
@@ -174,9 +174,9 @@ class SubmitBody(TaskBody):
             raise ValueError("give either delay or run_at, not both")
         return self
 
-    def submission(self) -> Submission:
-        return replace(
-            super().submission(),
+    def submission(self, **more: Any) -> Submission:
+        return super().submission(
+            **more,
             delay_seconds=self.delay,
             run_at=self.run_at,
             depends_on=[str(parent) for parent in self.depends_on],

@@ -35,7 +35,8 @@ class Line:
         self._refused: set[int] = set()
         self._returned: set[str] = set()
 
-    def send(self, message: Message, ticket: Ticket, *, timeout: float) -> None:
+    def send(self, message: Message, ticket: Ticket) -> None:
+        """Whoever made the connection has bounded how long a write may take."""
         self._last += 1
         self._sent[self._last] = ticket
         self._unconfirmed.add(self._last)
@@ -44,7 +45,6 @@ class Line:
             exchange=celery_config.TICKETS.name,
             routing_key=self.queue,
             mandatory=True,
-            timeout=timeout,
         )
 
     @property
