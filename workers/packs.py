@@ -140,6 +140,9 @@ class Parcel:
     def _on_success(self, report: tuple[list[str | None], float]) -> None:
         states, seconds = report
         self.packs.sent.discard(self)
+        if pack.UNASKED not in states and all(other.number > self.number for other in self.packs.sent):
+            # Nobody else's are before them: those behind the first came on a channel that only packs use.
+            self.requests[-1].acknowledge_with(self.requests[1:])
         self.packs.sizes.learn(self.queue, len(self.requests), seconds)
         for request, state in zip(self.requests, states, strict=True):
             if state == pack.UNASKED:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +39,7 @@ class Settled(Request):
     #: The child that has it, and its time limits: hard and soft, in seconds.
     worker_pid: Any
     time_limits: Any
+    _connection_errors: Any
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
@@ -98,6 +100,13 @@ class Settled(Request):
     def acknowledge(self) -> None:
         if not self._went_back():
             super().acknowledge()
+
+    def acknowledge_with(self, others: Sequence[Settled]) -> None:
+        """One word for all tickets that came before this one on its channel; `others` are those that are still out."""
+        if not self._went_back():
+            self.message.ack_log_error(log, self._connection_errors, multiple=True)
+        for each in (*others, self):
+            each.acknowledged = True
 
     def reject(self, requeue: bool = False) -> None:
         if not self._went_back():

@@ -172,6 +172,19 @@ def test_the_tickets_of_a_pack_whose_child_died_are_told_one_by_one(hands: Hands
     eventually(lambda: gone(hands))
 
 
+def test_a_pack_that_is_over_first_leaves_the_tickets_of_the_others_alone(hands: Hands) -> None:
+    tickets = short(80)
+    tickets[1] = ticket("sleep:60:long")
+    hands.send(tickets)
+    worker = hands.start(concurrency=2)
+    hands.await_("started", "long")
+    [shared] = [each for each in packs(hands) if "sleep:60:long" in each]
+    behind = len(shared) - 1 - shared.index("sleep:60:long")
+    hands.await_("done", times=79 - behind)
+    worker.kill()
+    eventually(lambda: hands.depth("data.normal") == len(shared), what="only its tickets, all of them")
+
+
 def test_a_leaving_worker_gives_back_what_its_pack_has_not_begun(hands: Hands) -> None:
     tickets = short(40)
     tickets[1] = ticket("sleep:60:long")
