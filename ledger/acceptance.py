@@ -77,10 +77,9 @@ def accept_within(connection: Connection, new: Sequence[NewTask], *, caller: Cal
     waits = {task.task_id: task.depends_on for task in new}
     states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
     begun = [_begins_as(task, states) for task in new]
-    rows = [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)]
-    connection.execute(_ACCEPT, rows)
+    _write(connection, [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)])
     connection.execute(
-        insert(events).values(at=NOW),
+        _EVENT,
         [
             {"task_id": task.task_id, "event": "accepted", "state": state, "attempt": 0}
             for task, state in zip(new, begun, strict=True)
@@ -108,9 +107,20 @@ def _spoilt(connection: Connection, task: NewTask, parents: Mapping[str, State])
     return None
 
 
-_ACCEPT = insert(tasks).values(
-    created_at=NOW,
-    updated_at=NOW,
+def _write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """What none of them has is left out: Python puts each value of each row into the statement."""
+    unused = {name for name in rows[0] if all(row[name] is None for row in rows)}
+    statement = _ACCEPT
+    if not unused >= _TIMES:
+        statement, unused = _ACCEPT_WITH_TIMES, unused - _TIMES
+    connection.execute(statement, [{name: row[name] for name in row if name not in unused} for row in rows])
+
+
+_EVENT = insert(events).values(at=NOW)
+_ACCEPT = insert(tasks).values(created_at=NOW, updated_at=NOW)
+#: What of a row says when, all relative to now.
+_TIMES = {"delay", "run_at", "expires_in"}
+_ACCEPT_WITH_TIMES = _ACCEPT.values(
     due_at=func.coalesce(
         bindparam("run_at"),
         text("IF(:delay > 0, UTC_TIMESTAMP(6) + INTERVAL :delay * 1000000 MICROSECOND, NULL)"),
@@ -131,7 +141,7 @@ def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
         "tags": list(task.tags) or None,
         "max_retries": task.max_retries,
         "timeout_seconds": task.timeout_seconds,
-        "delay": task.delay_seconds,
+        "delay": task.delay_seconds or None,
         "run_at": task.run_at.replace(tzinfo=None) if task.run_at else None,
         "expires_in": task.expires_in_seconds,
         "on_parent_failure": task.on_parent_failure,

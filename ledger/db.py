@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import select
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ T = TypeVar("T")
 NOW: TextClause = text("UTC_TIMESTAMP(6)")
 
 
+@lru_cache
 def later(seconds: float) -> ColumnElement[Any]:
     """The database's time, so many seconds from now."""
     return literal_column(f"UTC_TIMESTAMP(6) + INTERVAL {round(seconds * 1_000_000)} MICROSECOND")
@@ -168,13 +170,25 @@ def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:
 
 
 def _is_alive(connection: Any, record: ConnectionPoolEntry, *_: Any) -> None:
-    """Ask a connection that has rested whether its server is still there. SQLAlchemy itself would ask each time, which
-    is a round trip more for each transaction."""
+    """A server that has gone has closed its end, which can be seen from here. One that vanished with its machine has
+    not, so a connection that has rested is asked whether its server is there. SQLAlchemy itself would ask each time,
+    which is a round trip more for each transaction."""
+    if _is_closed(connection):
+        raise InvalidatePoolError
     if time.monotonic() - record.info.get("used_at", math.inf) > REST_SECONDS:
         try:
             connection.ping(reconnect=False)
         except MySQLError as error:
             raise InvalidatePoolError from error
+
+
+def _is_closed(connection: Any) -> bool:
+    """Whether there is something to read on a connection that has asked nothing: its end."""
+    if connection._sock is None:
+        return True
+    poll = select.poll()
+    poll.register(connection._sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _do_not_sit_on_rows(connection: Any, record: Any) -> None:

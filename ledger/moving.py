@@ -7,11 +7,12 @@ which its webhook wants to know leaves a delivery (`ledger.outbox`), in the same
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, null, select, text, update
+from sqlalchemy import Connection, Update, and_, bindparam, insert, null, select, text, update
 from sqlalchemy.dialects.mysql import insert as upsert
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 
 from ledger import db, outbox
 from ledger.models import dependencies, endings, events, tasks
@@ -38,14 +39,10 @@ def move(
     """Make a named move, if the row allows it; whether it did. `also` is what more it must allow. Whoever knows that
     the task has no webhook spares a look."""
     move = MOVES[name]
-    guard = [tasks.c.id == task_id, db.among(tasks.c.state, move.leaves)]
-    if move.fenced:
-        guard.append(tasks.c.attempt == attempt)
-    if also is not None:
-        guard.append(also)
-    result = connection.execute(
-        update(tasks).where(and_(*guard)).values(**{"state": move.enters, "updated_at": NOW, **values})
-    )
+    expressions = {column: value for column, value in values.items() if isinstance(value, ClauseElement)}
+    told = {column: value for column, value in values.items() if column not in expressions}
+    held = {"this_id": task_id} | ({"this_attempt": attempt} if move.fenced else {})
+    result = connection.execute(_guarded(name, also, tuple(expressions.items())), told | held)
     if result.rowcount != 1:
         return False
     connection.execute(
@@ -61,6 +58,19 @@ def move(
     )
     _leave_word(connection, move, [task_id], told=[task_id] if has_webhook else [])
     return True
+
+
+@lru_cache(maxsize=256)
+def _guarded(name: str, also: ColumnElement[bool] | None, expressions: tuple[tuple[str, ClauseElement], ...]) -> Update:
+    """The UPDATE of a move. Putting it together takes longer than the database takes to do it, so it is kept, as long
+    as it is asked for with the same expressions."""
+    move = MOVES[name]
+    guard = [tasks.c.id == bindparam("this_id"), db.among(tasks.c.state, move.leaves)]
+    if move.fenced:
+        guard.append(tasks.c.attempt == bindparam("this_attempt"))
+    if also is not None:
+        guard.append(also)
+    return update(tasks).where(and_(*guard)).values({"state": move.enters, "updated_at": NOW, **dict(expressions)})
 
 
 def change(
@@ -125,10 +135,16 @@ def _leave_word(connection: Connection, move: Move, task_ids: Collection[str], *
 
 def _leave_endings(connection: Connection, task_ids: Collection[str]) -> None:
     """A note for each that others depend on. It costs a look into an index where there are none."""
-    awaited = select(dependencies.c.parent, null()).where(db.among(dependencies.c.parent, task_ids)).distinct()
-    left = upsert(endings).from_select(["parent", "told_until"], awaited)
-    # One that was tried again, and ends for a second time, is told of from the beginning.
-    connection.execute(left.on_duplicate_key_update(told_until=None))
+    connection.execute(_ENDINGS, {"ended": sorted(task_ids)})
+
+
+_AWAITED = select(dependencies.c.parent, null()).where(dependencies.c.parent.in_(bindparam("ended", expanding=True)))
+# One that was tried again, and ends for a second time, is told of from the beginning.
+_ENDINGS = (
+    upsert(endings)
+    .from_select(["parent", "told_until"], _AWAITED.distinct())
+    .on_duplicate_key_update(told_until=None)
+)
 
 
 def note(connection: Connection, task_id: str, event: str, words: str, *, detail: Any = None) -> None:

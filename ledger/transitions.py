@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, text, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select, text, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from ledger import db, limits, moving, outbox, pauses, places
@@ -64,7 +65,7 @@ def claim(
     task of the better queues is ready.
     """
 
-    may = and_(is_in_time(), pauses.is_open(), *_on(terms))
+    may, freely = _may_begin(terms)
 
     def take(connection: Connection, also: ColumnElement[bool]) -> bool:
         return moving.move(
@@ -79,7 +80,7 @@ def claim(
         )
 
     def work(connection: Connection) -> Claim | None:
-        won = take(connection, and_(may, limits.IS_FREE)) or places.claim(
+        won = take(connection, freely) or places.claim(
             connection, task_id, attempt, may=may, take=lambda: take(connection, may)
         )
         if won:
@@ -127,10 +128,12 @@ def lost(move: str) -> str:
     return f"lost_{move}"
 
 
-def _on(terms: Terms | None) -> list[ColumnElement[bool]]:
-    if terms is None:
-        return []
-    return [tasks.c.queue == terms.queue, tasks.c.timeout_seconds == terms.timeout_seconds]
+@lru_cache
+def _may_begin(terms: Terms | None) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """What a task must allow to be claimed, with limits on it and without."""
+    on = [] if terms is None else [tasks.c.queue == terms.queue, tasks.c.timeout_seconds == terms.timeout_seconds]
+    may = and_(is_in_time(), pauses.is_open(), *on)
+    return may, and_(may, limits.IS_FREE)
 
 
 def expire(limit: int = 500) -> int:
@@ -155,7 +158,7 @@ def _expire(connection: Connection, which: Select[Any]) -> int:
 
 
 def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
-    row = connection.execute(select(*CLAIMED).where(tasks.c.id == task_id)).one()
+    row = connection.execute(_CLAIMED, {"this": task_id}).one()
     if row.webhook:
         outbox.put(connection, MOVES["claimed"], [task_id])
     return Claim(task_id, attempt, *row)
@@ -172,26 +175,30 @@ CLAIMED = (
     tasks.c.trace,
     tasks.c.webhook,
 )
+_CLAIMED = select(*CLAIMED).where(tasks.c.id == bindparam("this"))
 
 
 def count_inversion(connection: Connection, task_id: str, better_queues: Sequence[str]) -> bool:
     """Note when a task is started although a better one of its kind had been ready; True when it is so."""
     if not better_queues:
         return False
-    overtaken = connection.execute(
-        select(tasks.c.id)
-        .where(
-            tasks.c.state == State.QUEUED,
-            tasks.c.queue.in_(better_queues),
-            tasks.c.queue.not_in(pauses.quiet()),
-            tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
-        )
-        .limit(1)
-    ).scalar()
+    overtaken = connection.execute(_OVERTAKEN, {"better": list(better_queues)}).scalar()
     if overtaken:
         moving.count(connection, "inversions", 1)
         moving.note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
     return overtaken is not None
+
+
+_OVERTAKEN = (
+    select(tasks.c.id)
+    .where(
+        tasks.c.state == State.QUEUED,
+        tasks.c.queue.in_(bindparam("better", expanding=True)),
+        tasks.c.queue.not_in(pauses.quiet()),
+        tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
+    )
+    .limit(1)
+)
 
 
 def renew(
