@@ -96,24 +96,31 @@ def counted(port: int) -> int:
 
 def test_results_and_quotas_follow_the_primary(watched: Watched) -> None:
     door = door_for(key("ada", Scope.READ, requests_per_minute=1000))
-    results.keep("one", 1, {"rows": 1})
-    assert results.fetch("one", 1) == (True, {"rows": 1})
-    assert (door.get("/api/tasks").status_code, counted(watched.first)) == (200, 1)
 
+    # A primary that is late for a moment, on a busy machine, is gone for its sentinel.
+    def is_there(task_id: str) -> bool:
+        results._rests_until = 0.0
+        return results.fetch(task_id, 1) == (True, {"rows": 1})
+
+    def is_kept(task_id: str) -> bool:
+        results._rests_until = 0.0
+        results.keep(task_id, 1, {"rows": 1})
+        return is_there(task_id)
+
+    def is_counted(port: int) -> bool:
+        quotas.forget()
+        assert door.get("/api/tasks").status_code == 200
+        return counted(port) >= 1
+
+    eventually(lambda: is_kept("one"), within=30, what="a result in the primary")
+    eventually(lambda: is_counted(watched.first), within=30, what="a request that the primary has counted")
     eventually(lambda: json.dumps({"rows": 1}).encode() == copied(watched, "one"), what="the copy")
     watched.processes[watched.first].kill()
     eventually(lambda: watched.says(watched.second), within=60, what="another primary")
 
-    def works() -> bool:
-        results._rests_until = 0.0
-        results.keep("two", 1, {"rows": 2})
-        return results.fetch("two", 1)[0]
-
-    eventually(works, within=30, what="a result in the new primary")
-    assert results.fetch("one", 1) == (True, {"rows": 1})
-    quotas.forget()
-    assert door.get("/api/tasks").status_code == 200
-    assert counted(watched.second) >= 1
+    eventually(lambda: is_kept("two"), within=30, what="a result in the new primary")
+    eventually(lambda: is_there("one"), within=30, what="the result from before")
+    eventually(lambda: is_counted(watched.second), within=30, what="a request that the new primary has counted")
 
 
 def copied(watched: Watched, task_id: str) -> object:
