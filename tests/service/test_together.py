@@ -124,6 +124,7 @@ def test_who_may_be_refused_goes_alone(pool: ThreadPoolExecutor, gate: Gate, com
     bounded = replace(ADA, most_open_tasks=100)
     first = pool.submit(together.accept, [life.new()], caller=ADA)
     gate.closed_behind(first)
-    assert together.accept([life.new()], caller=bounded) == [State.QUEUED], "it does not wait for the first"
+    assert together.accept([life.new()], caller=bounded) == [State.QUEUED]
+    assert not first.done(), "it does not wait for the first"
     gate.open()
     first.result(30)
