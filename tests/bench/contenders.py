@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 import requests
 from kombu import Connection
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import create_engine, func, select, text
 
 import celery_config
@@ -69,8 +70,9 @@ class Sluice:
     name = "Sluice"
     promise = "on disk"
 
-    def __init__(self, ground: Ground, *, priority: str = "normal") -> None:
-        self.body = json.dumps({"task_type": "look_at_the_clock", "parameters": {}, "priority": priority})
+    def __init__(self, ground: Ground, **task: Any) -> None:
+        """`task` is what a submission has, as far as it is not the usual one."""
+        self.body = json.dumps({"task_type": "look_at_the_clock", "parameters": {}, "priority": "normal"} | task)
         self._stack = ground.stack
         variables = self._stack.environment()
         self.key = variables["SLUICE_API_KEY"]
@@ -89,6 +91,12 @@ class Sluice:
     @contextmanager
     def workers(self) -> Iterator[None]:
         with self._present("data", "monitor"):
+            yield
+
+    @contextmanager
+    def monitor(self) -> Iterator[None]:
+        """The monitor is there in here, and no worker."""
+        with self._present("monitor"):
             yield
 
     @contextmanager
@@ -128,6 +136,17 @@ class Sluice:
         answer = requests.get(f"{self._service}{path}", headers=self._headers, timeout=60)
         answer.raise_for_status()
         return answer.elapsed.total_seconds() * 1e3
+
+    def round_seconds(self) -> float:
+        """What the rounds of the monitor have taken since it was started."""
+        url = next(part.url for part in self._stack.status() if part.name == "monitor")
+        families = text_string_to_metric_families(requests.get(url, timeout=10).text)
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "sluice_monitor_round_seconds_sum"
+        )
 
     def task(self, session: requests.Session, task_id: str) -> dict[str, Any]:
         return dict(session.get(f"{self.url}/{task_id}", headers=self._headers).json())
@@ -355,6 +374,11 @@ _OLD_TASKS = (
             ("given_up", "failed", 1, "'failed'"),
         )
     ),
+    # The monitor has added them up long ago.
+    """
+    INSERT INTO counters (name, value) SELECT 'events_added_up', MAX(seq) FROM task_events
+    ON DUPLICATE KEY UPDATE value = (SELECT MAX(seq) FROM task_events)
+    """,
 )
 
 _JSON = {"Content-Type": "application/json"}

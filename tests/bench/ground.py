@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from pathlib import Path
 
 from redis import Redis
 
@@ -15,10 +17,19 @@ PEERS_REDIS_DATABASE = 1
 
 
 class Ground:
-    def __init__(self, stack: Stack, of_postgres: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: type[Stack], folder: Path, overrides: Mapping[str, str], of_postgres: Mapping[str, str]
+    ) -> None:
         """`of_postgres` are variables for PostgreSQL; the stack knows those of its own servers."""
-        self.stack = stack
+        self.stack = kind(folder, overrides=overrides)
         self.postgres = Postgres(of_postgres)
+        self._kind, self._folder, self._overrides = kind, folder, overrides
+
+    def with_settings(self, **more: str) -> Ground:
+        """The same servers, for a service with other settings."""
+        other = copy(self)
+        other.stack = self._kind(self._folder, overrides={**self._overrides, **more})
+        return other
 
     def up(self) -> None:
         # A first start of everything makes tables, queues and a key.

@@ -47,7 +47,8 @@ def _about(machine: Mapping[str, Any]) -> str:
     return (
         f"Measured on {machine['at'][:10]}: {machine['cores']} cores of {machine['processor']},"
         f" {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']};"
-        f" half a kilobyte is on the disk after {machine['sync_us']:,} µs. {libraries}.\n"
+        f" half a kilobyte is on the disk after {machine['sync_us']:,} µs. {libraries}."
+        f" Rounds: {machine['rounds']}, scale: {machine['scale']:g} (1 is the whole size).\n"
     )
 
 

@@ -4,6 +4,13 @@ wrk.body = os.getenv("BENCH_BODY")
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["X-API-Key"] = os.getenv("BENCH_KEY")
 
+local pause = tonumber(os.getenv("BENCH_PAUSE_MS"))
+if pause > 0 then
+    function delay()
+        return math.random(0, 2 * pause)
+    end
+end
+
 function done(summary, latency, requests)
     local errors = summary.errors
     io.write(string.format(

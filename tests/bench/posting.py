@@ -23,14 +23,15 @@ class Load:
     p99_ms: float
 
 
-def post(url: str, body: str, *, key: str, connections: int, seconds: int) -> Load:
-    """Post for some seconds. One thread is enough: it takes a hundredth of what the doors take."""
+def post(url: str, body: str, *, key: str, connections: int, seconds: int, pause_ms: int = 0) -> Load:
+    """Post for some seconds, each client again when it has its answer and has paused for so long, on average. One
+    thread is enough: it takes a hundredth of what the doors take."""
     done = subprocess.run(
         [
             *("wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"),
             *("--timeout", "10s", "--script", str(Path(__file__).parent / "post.lua"), url),
         ],
-        env=os.environ | {"BENCH_BODY": body, "BENCH_KEY": key},
+        env=os.environ | {"BENCH_BODY": body, "BENCH_KEY": key, "BENCH_PAUSE_MS": str(pause_ms)},
         capture_output=True,
         text=True,
         check=True,

@@ -26,6 +26,12 @@ class Seconds(BaseModel):
     seconds: float
 
 
+@task_type("stay", worker="data", parameters=Seconds)
+def stay(attempt: Attempt, parameters: Seconds) -> None:
+    """Compute nothing for some time, as a task does that waits for somebody else's answer."""
+    time.sleep(parameters.seconds)
+
+
 @task_type("stay_busy", worker="data", parameters=Seconds)
 def stay_busy(attempt: Attempt, parameters: Seconds) -> float:
     """Compute for some time."""

@@ -13,9 +13,11 @@ from tests.bench.limits import accept_limit
 from tests.bench.results import Figure
 
 MANY, ONE, IN_A_POST = "accept, 32 connections", "accept, one connection", "accept, 100 tasks in a post"
+#: At full load the wait says how many wait, and not how long a door takes: 32 clients wait for 32 posts.
+PAUSING = "wait for a 202, 32 connections that pause 200 ms"
 #: Beside what each case is compared with.
-REFERENCES = {MANY: "Celery", ONE: "Celery", IN_A_POST: "Celery, one in a post"}
-BATCH = 100
+REFERENCES = {MANY: "Celery", PAUSING: "Celery", ONE: "Celery", IN_A_POST: "Celery, one in a post"}
+BATCH, PAUSE_MS = 100, 200
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -29,6 +31,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
             if contender.name == "Celery":
                 yield Figure(IN_A_POST, REFERENCES[IN_A_POST], many.value, many.unit)
             yield _posts(bench, contender, ONE, connections=1, seconds=bench.of(3))
+            yield _waits(bench, contender)
     yield from _batches(bench)
 
 
@@ -47,6 +50,18 @@ def _posts(bench: Bench, contender: Contender, case: str, *, connections: int, s
         p99_ms=load.p99_ms,
         cpu_us=cpu,
     )
+
+
+def _waits(bench: Bench, contender: Contender) -> Figure:
+    load = posting.post(
+        contender.url,
+        contender.body,
+        key=contender.key,
+        connections=32,
+        seconds=bench.of(6, least=2),
+        pause_ms=PAUSE_MS,
+    )
+    return Figure(PAUSING, contender.name, load.p50_ms, "ms", False, p50_ms=load.p50_ms, p99_ms=load.p99_ms)
 
 
 def _batches(bench: Bench) -> Iterator[Figure]:

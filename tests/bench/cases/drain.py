@@ -28,8 +28,13 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def drained(bench: Bench, contender: Contender, number: int, case: str) -> Figure:
+    return measured(bench, contender, case, begun=round(number * BEGUN), number=number)
+
+
+def measured(bench: Bench, contender: Contender, case: str, *, begun: int, number: int) -> Figure:
+    """How quickly workers come from so many tasks that have ended to that many."""
     with contender.workers():
-        done = _reached(contender, round(number * BEGUN))
+        done = _reached(contender, begun)
         began, meter = time.monotonic(), Meter(bench.ground.pids() | contender.pids())
         counted = _reached(contender, number) - done
         seconds = time.monotonic() - began

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from statistics import median
 
 from tests.bench import posting
 from tests.bench.bench import Bench
 from tests.bench.cases.drain import drained
+from tests.bench.contenders import Sluice
 from tests.bench.results import Figure
 
 FEW, MANY = 1_000, 1_000_000
-ACCEPT, DRAIN, LIST, METRICS = "accept", "claim and settle", "list", "metrics"
-CASES = {name: f"{name}, by tasks in the ledger" for name in (ACCEPT, DRAIN, LIST, METRICS)}
+ACCEPT, DRAIN, LIST, METRICS, ROUNDS = "accept", "claim and settle", "list", "metrics", "a second of monitoring"
+CASES = {name: f"{name}, by tasks in the ledger" for name in (ACCEPT, DRAIN, LIST, METRICS, ROUNDS)}
 REFERENCES = dict.fromkeys(CASES.values(), f"{FEW:,}")
+#: Seconds that a monitor has to come to rest, and for which it is looked at then.
+SETTLING_SECONDS, ROUND_SECONDS = 5, 10
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -38,3 +42,13 @@ def _with(bench: Bench, name: str) -> Iterator[Figure]:
     waiting = sluice.waiting()
     done = drained(bench, sluice, before + waiting, CASES[DRAIN])
     yield Figure(done.case, name, done.value, done.unit)
+    yield Figure(CASES[ROUNDS], name, _rounds_ms(sluice), "ms", False)
+
+
+def _rounds_ms(sluice: Sluice) -> float:
+    """What the rounds of a monitor take in a second in which nothing happens."""
+    with sluice.monitor():
+        time.sleep(SETTLING_SECONDS)
+        before, began = sluice.round_seconds(), time.monotonic()
+        time.sleep(ROUND_SECONDS)
+        return (sluice.round_seconds() - before) / (time.monotonic() - began) * 1e3
