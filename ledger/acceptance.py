@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, text
+from sqlalchemy import Connection, select
 
 import failpoints
-from ledger import db, deliveries, dependents, firings, idempotency, quotas, tags
+from ledger import db, deliveries, dependents, firings, idempotency, quotas, rows, tags, trail
 from ledger.callers import EVERYBODY, Caller
 from ledger.firings import Firing
 from ledger.idempotency import Once
-from ledger.models import events, tasks
+from ledger.models import tasks
 from ledger.states import State
+from ledger.trail import Event
 
 NOW = db.NOW
 
@@ -77,14 +78,10 @@ def accept_within(connection: Connection, new: Sequence[NewTask], *, caller: Cal
     waits = {task.task_id: task.depends_on for task in new}
     states = dependents.hold(connection, waits, caller=caller) if any(waits.values()) else {}
     begun = [_begins_as(task, states) for task in new]
-    _write(connection, [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)])
-    connection.execute(
-        _EVENT,
-        [
-            {"task_id": task.task_id, "event": "accepted", "state": state, "attempt": 0}
-            for task, state in zip(new, begun, strict=True)
-        ],
-    )
+    written = [_row_of(task, state, caller.owner) for task, state in zip(new, begun, strict=True)]
+    rows.put(connection, tasks, _COLUMNS, written)
+    told = [Event(task.task_id, "accepted", state, 0) for task, state in zip(new, begun, strict=True)]
+    trail.write(connection, told)
     dependents.tie(connection, waits)
     tags.attach(connection, {task.task_id: task.tags for task in new}, owner=caller.owner)
     firings.note(connection, [(task.task_id, task.firing) for task in new if task.firing], owner=caller.owner)
@@ -107,44 +104,31 @@ def _spoilt(connection: Connection, task: NewTask, parents: Mapping[str, State])
     return None
 
 
-def _write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """What none of them has is left out: Python puts each value of each row into the statement."""
-    unused = {name for name in rows[0] if all(row[name] is None for row in rows)}
-    statement = _ACCEPT
-    if not unused >= _TIMES:
-        statement, unused = _ACCEPT_WITH_TIMES, unused - _TIMES
-    connection.execute(statement, [{name: row[name] for name in row if name not in unused} for row in rows])
+#: What stands in each column of a new row, in the order of `_row_of`.
+_COLUMNS = {
+    **dict.fromkeys(("id", "owner", "task_type", "priority", "queue", "state", "max_retries", "timeout_seconds"), "%s"),
+    **dict.fromkeys(("on_parent_failure", "trace", "parameters", "tags", "webhook"), "%s"),
+    "due_at": f"COALESCE(%s, {NOW.text} + INTERVAL %s MICROSECOND)",
+    "expires_at": f"{NOW.text} + INTERVAL %s MICROSECOND",
+    "created_at": NOW.text,
+    "updated_at": NOW.text,
+}
 
 
-_EVENT = insert(events).values(at=NOW)
-_ACCEPT = insert(tasks).values(created_at=NOW, updated_at=NOW)
-#: What of a row says when, all relative to now.
-_TIMES = {"delay", "run_at", "expires_in"}
-_ACCEPT_WITH_TIMES = _ACCEPT.values(
-    due_at=func.coalesce(
-        bindparam("run_at"),
-        text("IF(:delay > 0, UTC_TIMESTAMP(6) + INTERVAL :delay * 1000000 MICROSECOND, NULL)"),
-    ),
-    expires_at=text("UTC_TIMESTAMP(6) + INTERVAL :expires_in * 1000000 MICROSECOND"),
-)
+def _row_of(task: NewTask, state: State, owner: str) -> tuple[Any, ...]:
+    of_task = (task.task_id, owner, task.task_type, task.priority, task.queue, state, task.max_retries)
+    asked = (task.timeout_seconds, task.on_parent_failure, task.trace)
+    described = (rows.as_json(task.parameters), rows.as_json(list(task.tags) or None), rows.as_json(task.webhook))
+    run_at = task.run_at.replace(tzinfo=None) if task.run_at else None
+    return (
+        *of_task,
+        *asked,
+        *described,
+        run_at,
+        _microseconds(task.delay_seconds or None),
+        _microseconds(task.expires_in_seconds),
+    )
 
 
-def _row_of(task: NewTask, state: State, owner: str) -> dict[str, Any]:
-    return {
-        "id": task.task_id,
-        "owner": owner,
-        "task_type": task.task_type,
-        "priority": task.priority,
-        "queue": task.queue,
-        "state": state,
-        "parameters": task.parameters,
-        "tags": list(task.tags) or None,
-        "max_retries": task.max_retries,
-        "timeout_seconds": task.timeout_seconds,
-        "delay": task.delay_seconds or None,
-        "run_at": task.run_at.replace(tzinfo=None) if task.run_at else None,
-        "expires_in": task.expires_in_seconds,
-        "on_parent_failure": task.on_parent_failure,
-        "webhook": task.webhook,
-        "trace": task.trace,
-    }
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1_000_000)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, literal_column, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, moving, tickets
+from ledger import db, moving, tickets, trail
 from ledger.models import events, tasks
 from ledger.states import MOVES, State
 from ledger.tickets import Place, Ticket
+from ledger.trail import Event
 
 NOW = db.NOW
 
@@ -89,10 +90,7 @@ def redispatch(queue: str, limit: int, *, up_to: Place, patience_seconds: float)
             return []
         connection.execute(update(tasks).where(tasks.c.id.in_([row.id for row in rows])).values(dispatched_at=None))
         words = f"its ticket was lost from {queue} and sent again"
-        connection.execute(
-            insert(events).values(at=NOW, event="redispatched", state=State.QUEUED, remark=words),
-            [{"task_id": row.id, "attempt": row.attempt} for row in rows],
-        )
+        trail.write(connection, [Event(row.id, "redispatched", State.QUEUED, row.attempt, words) for row in rows])
         moving.count(connection, "redispatched", len(rows))
         return [tickets.of(row) for row in rows]
 

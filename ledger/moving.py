@@ -14,13 +14,12 @@ from sqlalchemy import Connection, Update, and_, bindparam, insert, null, select
 from sqlalchemy.dialects.mysql import insert as upsert
 from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 
-from ledger import db, outbox
+from ledger import db, outbox, trail
 from ledger.models import dependencies, endings, events, tasks
 from ledger.states import MOVES, Move, State
+from ledger.trail import Event
 
 NOW = db.NOW
-
-_EVENT = insert(events).values(at=NOW)
 
 
 def move(
@@ -45,17 +44,9 @@ def move(
     result = connection.execute(_guarded(name, also, tuple(expressions.items())), told | held)
     if result.rowcount != 1:
         return False
-    connection.execute(
-        _EVENT,
-        {
-            "task_id": task_id,
-            "event": name,
-            "state": move.enters,
-            "attempt": event_attempt if event_attempt is not None else attempt,
-            "remark": remark,
-            "detail": detail,
-        },
-    )
+    of = event_attempt if event_attempt is not None else attempt
+    assert of is not None
+    trail.write(connection, [Event(task_id, name, move.enters, of, remark, detail)])
     _leave_word(connection, move, [task_id], told=[task_id] if has_webhook else [])
     return True
 
@@ -89,11 +80,7 @@ def change(
     )
     if result.rowcount != 1:
         return False
-    connection.execute(
-        insert(events).values(
-            task_id=task_id, at=NOW, event="edited", state=state, attempt=attempt, remark=remark, detail=detail
-        )
-    )
+    trail.write(connection, [Event(task_id, "edited", state, attempt, remark, detail)])
     return True
 
 
@@ -118,10 +105,9 @@ def many(
         .where(db.among(tasks.c.id, task_ids), db.among(tasks.c.state, move.leaves))
         .values(**{"state": move.enters, "updated_at": NOW, **(values or {})})
     )
-    connection.execute(
-        insert(events).values(at=NOW, event=name, state=move.enters, remark=remark, detail=detail),
-        [{"task_id": row.id, "attempt": row.attempt if attempt is None else attempt} for row in rows],
-    )
+    of = [row.attempt if attempt is None else attempt for row in rows]
+    told_of = zip(task_ids, of, strict=True)
+    trail.write(connection, [Event(task_id, name, move.enters, at, remark, detail) for task_id, at in told_of])
     _leave_word(connection, move, task_ids, told=task_ids if told is None else told)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
-from ledger import db
+from ledger import db, trail
 from ledger.models import events, tasks
 from ledger.states import State
+from ledger.trail import Event
 
 #: The event of such a remark.
 EXPLAINED = "explained"
@@ -43,17 +44,8 @@ def explain(wait: Wait, words: str) -> bool:
         )
         if connection.execute(still_there).first() is None or wait in _told(connection, [wait.task_id]):
             return False
-        connection.execute(
-            insert(events).values(
-                task_id=wait.task_id,
-                at=db.NOW,
-                event=EXPLAINED,
-                state=wait.state,
-                attempt=wait.attempt,
-                remark=words,
-                detail={"cause": wait.cause},
-            )
-        )
+        event = Event(wait.task_id, EXPLAINED, wait.state, wait.attempt, words, {"cause": wait.cause})
+        trail.write(connection, [event])
         return True
 
     return db.transact(work)

@@ -21,16 +21,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, exists, func, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from ledger import db, dependents, moving, tickets
+from ledger import db, dependents, moving, tickets, trail
 from ledger.callers import EVERYBODY, Caller, owned
 from ledger.db import NOW
 from ledger.filters import Filter
-from ledger.models import dependencies, events, tasks
+from ledger.models import dependencies, tasks
 from ledger.states import MOVES, State
 from ledger.tickets import Ticket
+from ledger.trail import Event
 
 #: Tasks that one call takes at most: it is one transaction.
 MOST_AT_ONCE = 1_000
@@ -145,17 +146,8 @@ def resolve(task_id: str, *, by: str, note: str, caller: Caller = EVERYBODY) -> 
             .where(tasks.c.id == task_id)
             .values(resolved_at=NOW, resolved_by=by, resolved_note=note)
         )
-        connection.execute(
-            insert(events).values(
-                task_id=task_id,
-                at=NOW,
-                event="resolved",
-                state=row.state,
-                attempt=row.attempt,
-                remark=_said("resolved", by, note),
-                detail={"by": by, "note": note},
-            )
-        )
+        words, detail = _said("resolved", by, note), {"by": by, "note": note}
+        trail.write(connection, [Event(task_id, "resolved", State(row.state), row.attempt, words, detail)])
         return State(row.state)
 
     return db.transact(work)
