@@ -16,6 +16,7 @@ import logging
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 import uuid_utils
 from amqp import Message
@@ -27,6 +28,7 @@ from ledger import dispatches
 from ledger.tickets import Terms, Ticket
 from settings import settings
 from tasks.bell import Bell
+from tasks.cork import corked
 from tasks.line import Line
 from tasks.silence import Silence
 
@@ -101,6 +103,9 @@ class Publisher:
             transport_options={"read_timeout": CONFIRM_SECONDS, "write_timeout": CONFIRM_SECONDS},
         )
         reach(self._connection)
+        # Or py-amqp looks for an alarm before each message, which takes as long as to write it. In an alarm nothing is
+        # confirmed, which is seen.
+        self._connection.connection.client_properties["capabilities"]["connection.blocked"] = False
         self._declare(self._connection)
         self._bell, self._lines = Bell(self._connection), {}
 
@@ -117,10 +122,11 @@ class Publisher:
         assert self._bell is not None
         if not tickets:
             return []
-        self._bell.knock()
         lines = [self._line(queue) for queue in dict.fromkeys(ticket.queue for ticket in tickets)]
-        for ticket in tickets:
-            self._lines[ticket.queue].send(message_of(ticket), ticket)
+        with corked(self._connection):
+            self._bell.knock()
+            for ticket in tickets:
+                self._lines[ticket.queue].send(message_of(ticket), ticket)
         self._wait(lines)
         taken = [ticket for line in lines for ticket in line.taken]
         if not taken and not self._bell.is_answered:
@@ -163,7 +169,7 @@ class Publisher:
 def message_of(ticket: Ticket) -> Message:
     """The ticket as Celery's workers read it."""
     return Message(
-        json.dumps([[ticket.attempt], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]),
+        _body(ticket.attempt),
         content_type="application/json",
         content_encoding="utf-8",
         delivery_mode=2,
@@ -184,6 +190,11 @@ def message_of(ticket: Ticket) -> Message:
             "ignore_result": True,
         },
     )
+
+
+@lru_cache
+def _body(attempt: int) -> str:
+    return json.dumps([[attempt], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
 
 
 def terms_of(queue: str, hard_limit: float) -> Terms:

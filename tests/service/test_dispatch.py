@@ -56,6 +56,24 @@ def test_more_tickets_than_a_batch_arrive_all_in_order(publisher: Publisher) -> 
     assert arrived == [ticket.task_id for ticket in tickets]
 
 
+def test_tickets_for_several_queues_leave_in_one_write(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tickets = [ticket for priority in ("high", "normal", "low") for ticket in accept(20, priority=priority)]
+    publisher.send(tickets[:1] + tickets[20:21] + tickets[-1:])  # opens a channel for each
+    transport, written = publisher._connection.connection.transport, list[int]()  # type: ignore[union-attr]
+    write = transport._write
+
+    def noted(words: bytes) -> None:
+        written.append(len(words))
+        write(words)
+
+    monkeypatch.setattr(transport, "_write", noted)
+    assert len(publisher.send(tickets)) == 60
+    rings = 1  # all are for the same kind of worker
+    assert len(written) == 1 + rings, written
+
+
 def test_a_ticket_without_a_queue_is_not_marked_and_arrives_later(publisher: Publisher) -> None:
     kept, lost = accept(1, priority="normal") + accept(1, priority="low")
     publisher.send([])
