@@ -84,8 +84,7 @@ def claim(
             connection, task_id, attempt, may=may, take=lambda: take(connection, may)
         )
         if won:
-            count_inversion(connection, task_id, better_queues)
-            return _claim_of(connection, task_id, attempt)
+            return _claim_of(connection, task_id, attempt, better_queues)
         is_lost = not _still_waits(connection, task_id, attempt)
         _expire(connection, _expired().where(tasks.c.id == task_id, tasks.c.attempt == attempt - 1))
         pauses.give_back(connection, task_id, attempt)
@@ -157,13 +156,6 @@ def _expire(connection: Connection, which: Select[Any]) -> int:
     return len(rows)
 
 
-def _claim_of(connection: Connection, task_id: str, attempt: int) -> Claim:
-    row = connection.execute(_CLAIMED, {"this": task_id}).one()
-    if row.webhook:
-        outbox.put(connection, MOVES["claimed"], [task_id])
-    return Claim(task_id, attempt, *row)
-
-
 #: What a claim reads.
 CLAIMED = (
     tasks.c.task_type,
@@ -175,7 +167,16 @@ CLAIMED = (
     tasks.c.trace,
     tasks.c.webhook,
 )
-_CLAIMED = select(*CLAIMED).where(tasks.c.id == bindparam("this"))
+
+
+def _claim_of(connection: Connection, task_id: str, attempt: int, better_queues: Sequence[str]) -> Claim:
+    asked = {"this": task_id, "better": list(better_queues)}
+    *row, overtaken = connection.execute(_CLAIMED, asked).one()
+    claim = Claim(task_id, attempt, *row)
+    if claim.webhook:
+        outbox.put(connection, MOVES["claimed"], [task_id])
+    _note_inversion(connection, task_id, overtaken)
+    return claim
 
 
 def count_inversion(connection: Connection, task_id: str, better_queues: Sequence[str]) -> bool:
@@ -183,22 +184,28 @@ def count_inversion(connection: Connection, task_id: str, better_queues: Sequenc
     if not better_queues:
         return False
     overtaken = connection.execute(_OVERTAKEN, {"better": list(better_queues)}).scalar()
+    return _note_inversion(connection, task_id, overtaken)
+
+
+def _note_inversion(connection: Connection, task_id: str, overtaken: str | None) -> bool:
     if overtaken:
         moving.count(connection, "inversions", 1)
         moving.note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
     return overtaken is not None
 
 
+_better = tasks.alias("better")
 _OVERTAKEN = (
-    select(tasks.c.id)
+    select(_better.c.id)
     .where(
-        tasks.c.state == State.QUEUED,
-        tasks.c.queue.in_(bindparam("better", expanding=True)),
-        tasks.c.queue.not_in(pauses.quiet()),
-        tasks.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
+        _better.c.state == State.QUEUED,
+        _better.c.queue.in_(bindparam("better", expanding=True)),
+        _better.c.queue.not_in(pauses.quiet()),
+        _better.c.dispatched_at < text(f"UTC_TIMESTAMP(6) - INTERVAL {INVERSION_MICROSECONDS} MICROSECOND"),
     )
     .limit(1)
 )
+_CLAIMED = select(*CLAIMED, _OVERTAKEN.scalar_subquery()).where(tasks.c.id == bindparam("this"))
 
 
 def renew(

@@ -220,9 +220,10 @@ class Pull:
                 self.bound = number
             # Under a tag of its own: to a quorum queue one that is used again is still the old one.
             tag = self.packing.basic_consume(queue.name, uuid.uuid4().hex, nowait=True, callback=found.append)
-            with suppress(TimeoutError):
+            # Set once: for each frame anew it would take as long as to read them.
+            with suppress(TimeoutError), self.connection.connection.transport.having_timeout(PACK_SECONDS):
                 while len(found) < number:
-                    self.connection.drain_events(timeout=PACK_SECONDS)
+                    self.connection.drain_events(timeout=None)
             self.packing.basic_cancel(tag, nowait=len(found) == number)
             self.packing.callbacks.pop(tag, None)
         except NotFound as missing:
