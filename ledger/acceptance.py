@@ -106,8 +106,9 @@ def _spoilt(connection: Connection, task: NewTask, parents: Mapping[str, State])
 
 #: What stands in each column of a new row, in the order of `_row_of`.
 _COLUMNS = {
-    **dict.fromkeys(("id", "owner", "task_type", "priority", "queue", "state", "max_retries", "timeout_seconds"), "%s"),
-    **dict.fromkeys(("on_parent_failure", "trace", "parameters", "tags", "webhook"), "%s"),
+    **dict.fromkeys(("id", "owner", "task_type", "priority", "queue", "state"), "%s"),
+    **dict.fromkeys(("max_retries", "timeout_seconds", "on_parent_failure", "trace"), "%s"),
+    **dict.fromkeys(("parameters", "tags", "webhook"), "%s"),
     "due_at": f"COALESCE(%s, {NOW.text} + INTERVAL %s MICROSECOND)",
     "expires_at": f"{NOW.text} + INTERVAL %s MICROSECOND",
     "created_at": NOW.text,
@@ -116,15 +117,21 @@ _COLUMNS = {
 
 
 def _row_of(task: NewTask, state: State, owner: str) -> tuple[Any, ...]:
-    of_task = (task.task_id, owner, task.task_type, task.priority, task.queue, state, task.max_retries)
-    asked = (task.timeout_seconds, task.on_parent_failure, task.trace)
-    described = (rows.as_json(task.parameters), rows.as_json(list(task.tags) or None), rows.as_json(task.webhook))
-    run_at = task.run_at.replace(tzinfo=None) if task.run_at else None
     return (
-        *of_task,
-        *asked,
-        *described,
-        run_at,
+        task.task_id,
+        owner,
+        task.task_type,
+        task.priority,
+        task.queue,
+        state,
+        task.max_retries,
+        task.timeout_seconds,
+        task.on_parent_failure,
+        task.trace,
+        rows.as_json(task.parameters),
+        rows.as_json(list(task.tags) or None),
+        rows.as_json(task.webhook),
+        task.run_at.replace(tzinfo=None) if task.run_at else None,
         _microseconds(task.delay_seconds or None),
         _microseconds(task.expires_in_seconds),
     )

@@ -76,12 +76,15 @@ def _task(bench: Bench, task_type: str, parameters: dict[str, object]) -> float:
 
 def _import(bench: Bench) -> Iterator[Figure]:
     lines = bench.of(LINES, least=10_000)
-    file = io.BytesIO(b"field1,field2\n" + b"".join(b"left%d,right%d\n" % (n, n) for n in range(lines)))
-    bench.sluice.upload(FILE, file)
+    bench.sluice.upload(FILE, csv_file(lines))
     before = _most_memory(bench)
     rate = lines / _task(bench, "csv_import", {"filename": FILE})
     yield Figure(IMPORT, "Sluice", rate, "rows/s")
     bench.say(f"a child had taken {before:,.0f} MiB at most before it, and {_most_memory(bench):,.0f} MiB after it")
+
+
+def csv_file(lines: int) -> io.BytesIO:
+    return io.BytesIO(b"field1,field2\n" + b"".join(b"left%d,right%d\n" % (n, n) for n in range(lines)))
 
 
 def _most_memory(bench: Bench) -> float:
