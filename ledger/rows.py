@@ -1,7 +1,7 @@
 """New rows of a table, many in one INSERT, put together for the driver at once.
 
 SQLAlchemy's own INSERT of many rows looks at each value several times, which takes longer than the database takes to
-write it; and rows are what the door and the workers write most of (`docs/decisions/0018-fewer-words-for-rows-and-tickets.md`).
+write it; and rows are what the door and the workers write most of (decision 18).
 """
 
 from __future__ import annotations
