@@ -382,6 +382,8 @@ def confirm_stop(attempt: Attempt) -> None:
         if not transitions.was_stopped(attempt.task_id, attempt.number):
             logger.warning("lost its task", extra={"action": "lease_lost"})
             return
+        # Perhaps somebody else has confirmed it, while this process was frozen.
+        logger.info("ended: its task was stopped", extra={"action": "attempt_stopped"})
         while not _confirmed(attempt) and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
     except xa.OUT_OF_REACH as error:

@@ -94,4 +94,4 @@ def everybody_of(stack: Stack, name: str) -> list[int]:
 
 def thawed_gave_up(stack: Stack, task_id: str) -> bool:
     lines = stack.log("data", lines=500)
-    return any(task_id in line and ("lease_lost" in line or "task_stopped" in line) for line in lines)
+    return any(task_id in line and ("lease_lost" in line or "attempt_stopped" in line) for line in lines)

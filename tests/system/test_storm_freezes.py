@@ -36,7 +36,7 @@ TASK_TYPES = ("bulk_insert", "fan_out_insert")
 #: Seconds of an insert that is to be frozen at a random moment.
 SLOW_SECONDS = 1.0
 #: What an attempt logs when it finds that its task is not its own any more.
-GAVE_UP = {"lease_lost", "task_stopped", "task_in_doubt"}
+GAVE_UP = {"lease_lost", "attempt_stopped", "task_in_doubt"}
 
 
 @pytest.mark.timeout(2400)
