@@ -30,8 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     machine, rows = load(options.figures)
     sections = [WORDS.read_text(), _about(machine), "![Ratios](performance.svg)\n", *_tables(rows)]
     if options.slow:
-        _, slow = load(options.slow)
-        sections += ["## Where each sync takes a millisecond more\n", *_tables(slow)]
+        run, slow = load(options.slow)
+        sections += ["## Where each sync takes a millisecond more\n", f"{_size(run)}\n", *_tables(slow)]
     PAGE.write_text("\n".join(sections))
     plot.draw(rows, PAGE.with_suffix(".svg"))
     return 0
@@ -48,8 +48,12 @@ def _about(machine: Mapping[str, Any]) -> str:
         f"Measured on {machine['at'][:10]}: {machine['cores']} cores of {machine['processor']},"
         f" {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']};"
         f" half a kilobyte is on the disk after {machine['sync_us']:,} µs. {libraries}."
-        f" Rounds: {machine['rounds']}, scale: {machine['scale']:g} (1 is the whole size).\n"
+        f" {_size(machine)}\n"
     )
+
+
+def _size(run: Mapping[str, Any]) -> str:
+    return f"Rounds: {run['rounds']}, scale: {run['scale']:g} (1 is the whole size)."
 
 
 def _tables(rows: Sequence[Row]) -> Iterator[str]:
