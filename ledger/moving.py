@@ -44,9 +44,9 @@ def move(
     result = connection.execute(_guarded(name, also, tuple(expressions.items())), told | held)
     if result.rowcount != 1:
         return False
-    of = event_attempt if event_attempt is not None else attempt
-    assert of is not None
-    trail.write(connection, [Event(task_id, name, move.enters, of, remark, detail)])
+    number = event_attempt if event_attempt is not None else attempt
+    assert number is not None
+    trail.write(connection, [Event(task_id, name, move.enters, number, remark, detail)])
     _leave_word(connection, move, [task_id], told=[task_id] if has_webhook else [])
     return True
 
@@ -105,9 +105,9 @@ def many(
         .where(db.among(tasks.c.id, task_ids), db.among(tasks.c.state, move.leaves))
         .values(**{"state": move.enters, "updated_at": NOW, **(values or {})})
     )
-    of = [row.attempt if attempt is None else attempt for row in rows]
-    told_of = zip(task_ids, of, strict=True)
-    trail.write(connection, [Event(task_id, name, move.enters, at, remark, detail) for task_id, at in told_of])
+    attempts = [row.attempt if attempt is None else attempt for row in rows]
+    moved = zip(task_ids, attempts, strict=True)
+    trail.write(connection, [Event(task_id, name, move.enters, number, remark, detail) for task_id, number in moved])
     _leave_word(connection, move, task_ids, told=task_ids if told is None else told)
 
 
