@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             console.print(f"round {number + 1} of {options.rounds}", style="bold")
             for name, module in cases.items():
                 if not (number and name in ONCE):
-                    figures += list(module.measure(bench))
+                    figures += list(module.measure(replace(bench, number=number)))
         bench.sluice.verify()
         pictures = profile.draw(bench, folder) if options.profile else []
     finally:

@@ -19,10 +19,14 @@ class Bench:
     console: Console
     #: 1 is the full run; less is a shorter one, whose figures say less.
     scale: float
+    #: The round, from 0.
+    number: int = 0
 
     @property
     def contenders(self) -> list[Contender]:
-        return [self.sluice, *self.peers]
+        """Who is first meets servers that have just done something else, so the next round goes the other way."""
+        found: list[Contender] = [self.sluice, *self.peers]
+        return found[::-1] if self.number % 2 else found
 
     def of(self, number: int, *, least: int = 1) -> int:
         return max(least, round(number * self.scale))
