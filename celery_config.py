@@ -19,8 +19,8 @@ PRIORITIES = ("high", "normal", "low")
 
 TICKETS = Exchange("sluice.tickets", type="direct", durable=True)
 DEAD_LETTERS = Exchange("sluice.dead", type="direct", durable=True)
-#: Rung with the worker's name as routing key once tickets are confirmed, so that an idle worker looks at once. A ring
-#: that nobody hears, or that is lost, costs a few milliseconds.
+#: Rung behind the tickets for a queue, with its worker's name as routing key and its own name as the words, so that an
+#: idle worker looks at once. A ring that nobody hears, or that is lost, costs a few milliseconds.
 DOORBELL = Exchange("sluice.doorbell", type="direct", durable=True)
 
 #: Deliveries after which RabbitMQ dead-letters a ticket. The ledger bounds attempts long before.

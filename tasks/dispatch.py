@@ -1,8 +1,7 @@
 """Tickets to RabbitMQ, many for one wait, each confirmed; and the note in the ledger that the broker has them.
 
-A ticket is a Celery message, protocol 2, made by hand: `apply_async` costs eight times as much, knows no `mandatory`
-flag, and copies the arguments into headers and events, where everybody reads them. Ours carries the task's id and the
-number of the attempt; a test compares it with Celery's own.
+A bell rings for idle workers behind the tickets of a batch, in the same write. They ask for a ticket by a word that
+stands behind it in the queue's log, so that nobody has to wait for the confirm first.
 
 When things fail: what is not confirmed is not marked, and what is not marked is sent again by the monitor. A ticket
 that arrives twice loses the claim. So nothing here is retried for long. A queue that takes nothing while RabbitMQ
@@ -11,21 +10,16 @@ answers is left alone for a while (`tasks.silence`), and keeps nobody waiting wh
 
 from __future__ import annotations
 
-import json
 import logging
-import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
 
-import uuid_utils
-from amqp import Message
 from amqp.exceptions import AccessRefused, AMQPError
 from kombu import Connection
 
 import celery_config
 from ledger import dispatches
-from ledger.tickets import Terms, Ticket
+from ledger.tickets import Ticket
 from settings import settings
 from tasks.bell import Bell
 from tasks.cork import corked
@@ -41,8 +35,6 @@ CONNECT_SECONDS = 2
 CONFIRM_SECONDS = 5
 #: The same for a queue that did not confirm the last time either, while the others wait for their turn.
 SILENT_SECONDS = 2
-#: Seconds beyond a task's own timeout after which its worker kills the attempt, rollback included.
-HARD_LIMIT_MARGIN_SECONDS = 15
 
 
 class BrokerUnavailable(Exception):
@@ -122,17 +114,19 @@ class Publisher:
         assert self._bell is not None
         if not tickets:
             return []
-        lines = [self._line(queue) for queue in dict.fromkeys(ticket.queue for ticket in tickets)]
+        called = {ticket.queue for ticket in tickets}
+        # Best first, as the bell rings for them.
+        lines = [self._line(queue) for queue in celery_config.queue_names() if queue in called]
         with corked(self._connection):
             self._bell.knock()
             for ticket in tickets:
-                self._lines[ticket.queue].send(message_of(ticket), ticket)
+                self._lines[ticket.queue].send(ticket)
+            for line in lines:
+                self._bell.ring(line.queue)
         self._wait(lines)
         taken = [ticket for line in lines for ticket in line.taken]
         if not taken and not self._bell.is_answered:
             raise TimeoutError(f"no confirm within {CONFIRM_SECONDS} s")
-        for worker in {celery_config.worker_of(ticket.queue) for ticket in taken}:
-            self._bell.ring(worker)
         self._judge(lines)
         return taken
 
@@ -166,51 +160,18 @@ class Publisher:
             self.close()
 
 
-def message_of(ticket: Ticket) -> Message:
-    """The ticket as Celery's workers read it."""
-    return Message(
-        _body(ticket.attempt),
-        content_type="application/json",
-        content_encoding="utf-8",
-        delivery_mode=2,
-        correlation_id=ticket.task_id,
-        # Another one each time: whoever meets a ticket twice can tell (`tasks.dead_letters`).
-        message_id=str(uuid_utils.uuid4()),
-        # Those of Celery's that say something: each is read and written in Python, here and in the worker.
-        application_headers={
-            "lang": "py",
-            "task": ticket.task_type,
-            "id": ticket.task_id,
-            "retries": ticket.attempt - 1,
-            # The soft limit is ours, see tasks.heartbeat: Celery's could hit a database driver in mid-conversation.
-            "timelimit": [ticket.timeout_seconds + HARD_LIMIT_MARGIN_SECONDS, None],
-            "root_id": ticket.task_id,
-            "argsrepr": f"attempt {ticket.attempt}",
-            "origin": _ORIGIN,
-            "ignore_result": True,
-        },
-    )
-
-
-@lru_cache
-def _body(attempt: int) -> str:
-    return json.dumps([[attempt], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-
-
-def terms_of(queue: str, hard_limit: float) -> Terms:
-    """The terms of a ticket, by what Celery tells of it."""
-    return Terms(queue, int(hard_limit) - HARD_LIMIT_MARGIN_SECONDS)
-
-
-_ORIGIN = f"sluice@{socket.gethostname()}"
+def send(publisher: Publisher, tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
+    """Send tickets in batches; gives those of each batch that arrived. What belongs to a queue that rests is left for
+    later."""
+    waiting = [ticket for ticket in tickets if not publisher.silence.rests(ticket.queue)]
+    for start in range(0, len(waiting), BATCH):
+        yield publisher.send(waiting[start : start + BATCH])
 
 
 def dispatch(publisher: Publisher, tickets: Iterable[Ticket]) -> int:
-    """Send tickets in batches and mark those that arrived; answers how many did. What belongs to a queue that rests is
-    left for later."""
-    waiting, sent = [ticket for ticket in tickets if not publisher.silence.rests(ticket.queue)], 0
-    for start in range(0, len(waiting), BATCH):
-        arrived = publisher.send(waiting[start : start + BATCH])
+    """Send tickets, and mark those that arrived; answers how many did."""
+    sent = 0
+    for arrived in send(publisher, tickets):
         if arrived:
             dispatches.mark_dispatched(arrived)
         sent += len(arrived)

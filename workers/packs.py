@@ -22,7 +22,8 @@ from typing import Any
 
 from ledger.packs import FIRST
 from ledger.tickets import Ticket
-from tasks import catalog, dispatch, pack
+from tasks import catalog, pack
+from tasks.message import terms_of
 
 #: What the tasks of a pack are to take together.
 SECONDS = 0.01
@@ -167,7 +168,7 @@ def fits(message: Any) -> bool:
 
 
 def _ticket(request: Any) -> Ticket:
-    terms = dispatch.terms_of(request.delivery_info["routing_key"], request.time_limits[0])
+    terms = terms_of(request.delivery_info["routing_key"], request.time_limits[0])
     return Ticket(request.id, request.attempt, request.name, terms.queue, terms.timeout_seconds)
 
 

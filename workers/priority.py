@@ -13,8 +13,9 @@ ticket starts while a higher one is in its queue. Within a queue the order is Ra
 
 Why the passive declare first: a basic.get on an empty quorum queue is a write to its log, a passive declare is not.
 The questions about the queues are sent together, so that they cost one round trip; in a backlog only the queues above
-it are asked about. A busy worker asks when a child becomes free. An idle one asks when the doorbell rings, which the
-dispatcher does after RabbitMQ has confirmed tickets, and every LOOK_SECONDS in case it missed the bell.
+it are asked about. A busy worker asks when a child becomes free. An idle one asks every LOOK_SECONDS, and when the
+doorbell rings, with which the dispatcher says into which queue it is just putting tickets: there a basic.get finds
+them, since it stands behind them in the queue's log, while a declare would not count them before they are on disk.
 
 When things fail
 ----------------
@@ -57,6 +58,8 @@ log = logging.getLogger(__name__)
 
 #: How often a worker with a free child looks for tickets, whether the doorbell rang or not.
 LOOK_SECONDS = 0.2
+#: How soon to look again when the bell was quicker than the tickets.
+EARLY_SECONDS = 0.005
 #: How soon to look whether a pack has been claimed.
 CLAIMED_SECONDS = 0.001
 #: For how long the next ticket of a pack is waited for: somebody else may have had it.
@@ -78,6 +81,8 @@ class Pull:
         self.packs: Packs = consumer.controller.packs
         #: Gave a ticket just now and had more.
         self.rich: Queue | None = None
+        #: The names of queues of which the bell told, and into which nobody has looked since.
+        self.told: set[str] = set()
         #: Set by Celery's event loop.
         self.on_message: Callable[[Any], None] = _nowhere
         self.asking = self.connection.channel()
@@ -118,6 +123,12 @@ class Pull:
         """Not now: who calls this is in the middle of reading a child's report, or RabbitMQ's."""
         self.hub.call_soon(self.fill)
 
+    def rung(self, name: str) -> None:
+        """Tickets are on their way into a queue. Who has no free child looks for the best ones when he has."""
+        if self.children.free > 0:
+            self.told |= {queue.name for queue in self.queues if queue.name == name}
+            self.look_soon()
+
     def look_later(self) -> None:
         """When a pack that is on its way may have been claimed."""
 
@@ -136,8 +147,14 @@ class Pull:
                 if self.packs.unclaimed:
                     return self.look_later()
                 queue = self.best_queue()
-                first = self.take(queue) if queue else None
-                if queue is None or first is None:
+                if queue is None:
+                    return
+                was_told = queue.name in self.told
+                first = self.take(queue)
+                if first is None and was_told:
+                    self.hub.call_later(EARLY_SECONDS, self.fill)
+                    continue
+                if first is None:
                     return
                 others = self.take_pack(queue, first)
                 if others:
@@ -151,13 +168,13 @@ class Pull:
             raise RecoverableConnectionError(f"a channel broke: {error}") from error
 
     def best_queue(self) -> Queue | None:
-        """The best queue that has a ticket. The one that had more, and those below it, need no asking; paused ones are
-        passed over."""
+        """The best queue that has a ticket. One that had more or of which the bell told, and those below it, need no
+        asking; paused ones are passed over."""
         queues = [queue for queue in self.queues if queue.name not in self.pauses.names]
-        rich = self.rich if self.rich in queues else None
-        above = queues[: queues.index(rich)] if rich else queues
+        known = next((queue for queue in queues if queue is self.rich or queue.name in self.told), None)
+        above = queues[: queues.index(known)] if known else queues
         depths = zip(above, self.depths(above), strict=False)
-        return next((queue for queue, depth in depths if depth), rich)
+        return next((queue for queue, depth in depths if depth), known)
 
     def depths(self, queues: Sequence[Queue]) -> list[int]:
         """How many tickets each queue has; nothing when one was missing, until the next look."""
@@ -173,6 +190,7 @@ class Pull:
     def take(self, queue: Queue) -> Any:
         """The oldest message of a queue, or None when somebody else was quicker."""
         self.rich = None
+        self.told.discard(queue.name)
         try:
             raw = self.channel.basic_get(queue.name)
         except NotFound as missing:
@@ -269,15 +287,19 @@ class PullStep(bootsteps.StartStopStep):
         declare_all(consumer.connection)
         pull = Pull(consumer, consumer.app.amqp.queues.consume_from.values())
         consumer.task_consumer = pull
-        hear_doorbell(consumer.connection, consumer.controller.kind, pull.look_soon)
+        hear_doorbell(consumer.connection, consumer.controller.kind, pull.rung)
 
 
-def hear_doorbell(connection: Any, kind: str, wake: Callable[[], None]) -> None:
-    """Call `wake` for each ring. The bell is this connection's own and ends with it."""
+def hear_doorbell(connection: Any, kind: str, wake: Callable[[str], None]) -> None:
+    """Call `wake` with the queue of each ring. The bell is this connection's own and ends with it."""
     bell = Queue(
         exchange=celery_config.DOORBELL, routing_key=kind, durable=False, exclusive=True, auto_delete=True
     )
-    Consumer(connection.channel(), [bell], no_ack=True, on_message=lambda ring: wake(), accept=None).consume()
+
+    def told(ring: Any) -> None:
+        wake(ring.body if isinstance(ring.body, str) else bytes(ring.body).decode())
+
+    Consumer(connection.channel(), [bell], no_ack=True, on_message=told, accept=None).consume()
 
 
 def declare_all(connection: Any) -> None:

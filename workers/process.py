@@ -19,8 +19,9 @@ from ledger import db, fitness, schema
 from ledger.grants import Role
 from ledger.presence import BEAT_SECONDS
 from settings import settings
-from tasks import catalog, dispatch, lifecycle, parent
+from tasks import catalog, lifecycle, parent
 from tasks import log as task_log
+from tasks.message import terms_of
 from workers import children, metrics, remote
 from workers.drain import Drain
 from workers.packs import Packs
@@ -73,7 +74,7 @@ def register_types(app: Any, kind: str) -> None:
 
 def run(self: Any, attempt: int) -> str | None:
     """What every ticket makes a child do."""
-    terms = dispatch.terms_of(self.request.delivery_info["routing_key"], self.request.timelimit[0])
+    terms = terms_of(self.request.delivery_info["routing_key"], self.request.timelimit[0])
     return lifecycle.run(self.request.id, attempt, worker=self.request.hostname, terms=terms)
 
 

@@ -21,7 +21,7 @@ import celery_config
 from cli.roles import WORKER
 from cli.stack import Stack
 from ledger.tickets import Ticket
-from tasks import dispatch
+from tasks.message import message_of
 from tests.conftest import CHECKOUT, eventually
 from tests.system.processes import children, is_alive
 
@@ -142,7 +142,7 @@ class Hands:
             channel.events["basic_ack"].add(lambda number, multiple: confirmed.append(number))
             channel.events["basic_return"].add(lambda error, exchange, queue, body: returned.append((queue, body)))
             left = [
-                (each.queue, dispatch.message_of(each)) if isinstance(each, Ticket) else each for each in tickets
+                (each.queue, message_of(each)) if isinstance(each, Ticket) else each for each in tickets
             ]
             sent = 0
 
@@ -161,9 +161,9 @@ class Hands:
 
             eventually(nothing_left, what="each ticket in a queue")
 
-    def ring(self) -> None:
+    def ring(self, queue: str = "") -> None:
         with self.channel() as channel:
-            channel.basic_publish(Message(""), exchange=celery_config.DOORBELL.name, routing_key="data")
+            channel.basic_publish(Message(queue), exchange=celery_config.DOORBELL.name, routing_key="data")
 
     def depth(self, queue: str) -> int:
         """How many messages wait in a queue; -1 when there is none of that name."""

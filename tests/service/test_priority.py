@@ -14,7 +14,7 @@ from amqp import Message
 import celery_config
 from cli.stack import Stack
 from ledger.states import State
-from tasks import dispatch
+from tasks.message import message_of
 from tests import life
 from tests.conftest import eventually
 from tests.service.hands import Hands, at_work, ticket
@@ -69,6 +69,14 @@ def test_the_doorbell_wakes_an_idle_worker(hands: Hands) -> None:
     assert not hands.recorded("started")
     hands.ring()
     hands.await_("started", "unheard", within=5)
+
+
+def test_a_bell_for_another_queue_wakes_it_too(hands: Hands) -> None:
+    hands.start(LOOK_SECONDS="60")
+    hands.send([ticket("sleep:0:elsewhere", "low")])
+    assert not hands.recorded("started")
+    hands.ring("data.normal")
+    hands.await_("started", "elsewhere", within=5)
 
 
 def test_without_the_doorbell_a_ticket_is_found_too(hands: Hands) -> None:
@@ -142,7 +150,7 @@ def test_the_queues_of_native_delayed_delivery_are_not_there(hands: Hands) -> No
 
 def garbage() -> Iterator[tuple[str, Message]]:
     """Messages that are no tickets, each with its fault."""
-    good = dispatch.message_of(ticket("sleep:0:never"))
+    good = message_of(ticket("sleep:0:never"))
 
     def message(body: Any = None, content_type: str = "application/json", **headers: Any) -> Message:
         return Message(

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tasks.dispatch import HARD_LIMIT_MARGIN_SECONDS
+from tasks.message import HARD_LIMIT_MARGIN_SECONDS
 from tests.conftest import eventually
 from tests.service.hands import Hands, at_work, nobody_left, ticket
 from tests.system.processes import children, frozen, is_alive, kill, unread
