@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from ledger import queries
+from ledger import dispatches, queries
+from ledger.tickets import Ticket
 from tasks import dispatch, relay, submit
 from tasks.dispatch import Publisher
 from tasks.submit import Submission
@@ -77,10 +77,32 @@ def test_a_forked_process_has_a_relay_of_its_own() -> None:
 
 def test_what_does_not_fit_is_left_to_the_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "_start", lambda: None)
-    monkeypatch.setattr(relay, "_waiting", queue.Queue(2))
-    tasks = submit.submit([Submission("test_quick") for _ in range(5)])
-    assert relay._waiting.qsize() == 2
-    assert len(queries.undispatched(-1)) == len(tasks)
+    monkeypatch.setattr(relay, "_waiting", relay.Waiting())
+    monkeypatch.setattr(relay, "MOST_WAITING", 2)
+    tasks = [submit.submit([Submission("test_quick")] * number) for number in (1, 2, 1)]
+    assert relay._waiting.number == 2
+    assert len(relay._waiting.take(within=0)) == 2
+    assert relay._waiting.number == 0
+    assert len(queries.undispatched(-1)) == sum(map(len, tasks))
+
+
+def test_posts_of_a_moment_are_marked_together_and_who_has_begun_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MARK_SECONDS", 3.0)
+    marked: list[int] = []
+    mark = dispatches.mark_dispatched
+
+    def counted(tickets: Sequence[Ticket]) -> None:
+        mark(tickets)
+        marked.append(len(tickets))
+
+    monkeypatch.setattr(dispatches, "mark_dispatched", counted)
+    tasks = [submit.submit([Submission("test_quick")])[0] for _ in range(3)]
+    eventually(lambda: broker.depth(QUEUE) == 3)
+    assert not marked
+    assert life.claim(tasks[0].task_id)
+    eventually(lambda: marked == [3], what="one mark for all")
+    rows = [life.task(task.task_id) for task in tasks]
+    assert [row.dispatches for row in rows] == [0, 1, 1]
 
 
 def test_what_has_waited_for_long_is_left_to_the_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
