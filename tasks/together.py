@@ -40,8 +40,20 @@ class Post:
         self.new, self.caller = new, caller
         self.states: list[State] = []
         self.error: Exception | None = None
-        #: Set when it is written, failed, or is to lead.
-        self.called = threading.Event()
+        #: Of one that waits: held until it is written, has failed, or is to lead. An Event would be three locks.
+        self._gate: threading.Lock | None = None
+
+    def stand_in_line(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self) -> None:
+        assert self._gate is not None
+        self._gate.acquire()
+
+    def call(self) -> None:
+        if self._gate is not None and self._gate.locked():
+            self._gate.release()
 
     @property
     def is_over(self) -> bool:
@@ -59,7 +71,7 @@ class Company:
     def accept(self, new: Sequence[NewTask], caller: Caller) -> list[State]:
         post = Post(new, caller)
         if not self._leads(post):
-            post.called.wait()
+            post.wait()
         if not post.is_over:
             self._lead(post)
         if post.error is not None:
@@ -70,6 +82,7 @@ class Company:
         with self._lock:
             leads, self._is_led = not self._is_led, True
             if not leads:
+                post.stand_in_line()
                 self._waiting.append(post)
             return leads
 
@@ -91,7 +104,7 @@ class Company:
     def _hand_on(self) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.pop(0).called.set()
+                self._waiting.pop(0).call()
             else:
                 self._is_led = False
 
@@ -118,7 +131,7 @@ def _write(posts: Sequence[Post]) -> None:
     finally:
         for post in posts:
             post.error = post.error if post.is_over else db.Unavailable("the common transaction broke off")
-            post.called.set()
+            post.call()
 
 
 def _write_together(posts: Sequence[Post]) -> bool:
