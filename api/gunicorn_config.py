@@ -5,6 +5,9 @@ inherit, and a SIGHUP, which starts new workers while the old ones finish, would
 
 A thread takes a request when it is there, and not before. gunicorn's own worker gives each new client a thread that
 waits for its first bytes, and for the rest of them: two hundred clients that say half a word keep everybody out.
+
+And as long as nobody else wants it, a thread stays with its client for a moment. The way of a connection back to the
+poller, and of its next request to a thread, goes through two other threads and wakes each of them (decision 19).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import json
 import logging
 import os
 import re
+import select
 import shutil
 import socket
 import tempfile
@@ -33,6 +37,10 @@ REQUEST_SECONDS = 10.0
 SHORT_BYTES = 32_768
 #: Seconds for the rest of a body that nobody has read.
 LEFTOVER_SECONDS = 0.1
+#: Seconds for which a thread waits for the next request of its client.
+STAY_SECONDS = 0.02
+#: Connections with a request in hand, of as many as there are threads, from which on no thread stays.
+CROWDED = 0.75
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
@@ -63,9 +71,8 @@ class Client(TConn):  # type: ignore[misc]
         """Looked at and not taken. Until there is more to see, the poller does not tell of it again."""
         if self.parser is not None and self.parser.unreader.buf.getvalue():
             return True  # begun together with the last one
-        self.sock.setblocking(False)
         try:
-            seen = self.sock.recv(SHORT_BYTES, socket.MSG_PEEK)
+            seen = self.sock.recv(SHORT_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -75,6 +82,13 @@ class Client(TConn):  # type: ignore[misc]
         self.seen_bytes = 0 if whole else len(seen)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self.seen_bytes + 1)
         return whole
+
+    def comes_again(self) -> bool:
+        """Whether the next request is there within a moment."""
+        ready = select.poll()
+        ready.register(self.sock, select.POLLIN)
+        began_already = bool(self.parser.unreader.buf.getvalue())
+        return (began_already or bool(ready.poll(STAY_SECONDS * 1e3))) and self.has_whole_request()
 
     def close(self, graceful: bool = False) -> None:
         """gunicorn's waits up to two seconds for the client, and all others with it."""
@@ -109,6 +123,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self.pending_conns.remove(conn)
             conn.data_ready = True
             super().enqueue_req(conn)
+
+    def handle(self, conn: Client) -> Any:
+        kept = super().handle(conn)
+        while kept is True and self.alive and not self.is_crowded and conn.comes_again():
+            kept = super().handle(conn)
+        return kept
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether others may soon want a thread."""
+        in_hand = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
+        return bool(in_hand > CROWDED * self.cfg.threads)
 
     def _keepalive_after(self, conn: Client, keepalive: bool) -> bool:
         """Whether the connection can be used again. gunicorn waits five seconds for a body that nobody reads, such as

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
 from urllib.parse import urlsplit
@@ -84,6 +85,23 @@ def test_a_request_in_small_pieces_is_answered(gunicorn: tuple[subprocess.Popen[
             answer.begin()
             assert answer.status == 202
             assert "task_id" in answer.read().decode()
+
+
+def test_more_quick_clients_than_threads_are_all_served(gunicorn: tuple[subprocess.Popen[bytes], str]) -> None:
+    _, url = gunicorn
+
+    def ask_again_and_again(number: int) -> float:
+        """The longest that one answer took."""
+        longest = 0.0
+        with requests.Session() as session:
+            for _ in range(20):
+                answer = session.get(f"{url}/livez", timeout=ANSWER_SECONDS)
+                assert answer.status_code == 200
+                longest = max(longest, answer.elapsed.total_seconds())
+        return longest
+
+    with ThreadPoolExecutor(3 * waiting.THREADS) as clients:
+        assert max(clients.map(ask_again_and_again, range(3 * waiting.THREADS))) < ANSWER_SECONDS
 
 
 def test_requests_sent_together_are_all_answered(gunicorn: tuple[subprocess.Popen[bytes], str]) -> None:
