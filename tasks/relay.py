@@ -8,11 +8,12 @@ the acceptance. What lies between the two is the time for a batch to be confirme
 
 That the broker has them is written down a moment later, for all tickets of that moment together: a transaction for
 each few would cost the door and the ledger more, and would hold the row of a task just when a worker claims it. What
-has been claimed by then needs no mark any more.
+has been claimed by then needs no mark any more. A process that ends in peace sends and marks first what it has.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -35,6 +36,8 @@ FRESH_SECONDS = 1.0
 ROUND_SECONDS = 0.01
 #: Seconds for which marks are gathered.
 MARK_SECONDS = 0.05
+#: Seconds that a process which ends gives to what is under way.
+FINISH_SECONDS = 1.0
 
 
 class Waiting:
@@ -44,6 +47,14 @@ class Waiting:
         self._changed = threading.Condition(threading.Lock())
         self._posts: deque[tuple[float, Sequence[Ticket]]] = deque()
         self.number = 0
+        #: Some were taken, and what became of all of them is not written down yet.
+        self.is_at_work = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that was put is sent and marked, or left to the monitor."""
+        with self._changed:
+            return not self._posts and not self.is_at_work
 
     def put(self, tickets: Sequence[Ticket]) -> bool:
         """False when there is no room for all of them."""
@@ -67,7 +78,12 @@ class Waiting:
                 self.number -= len(tickets)
                 if since > time.monotonic() - FRESH_SECONDS:
                     found += tickets
+            self.is_at_work = self.is_at_work or bool(found)
         return found
+
+    def settle(self) -> None:
+        with self._changed:
+            self.is_at_work = False
 
 
 class Marks:
@@ -106,6 +122,17 @@ def send_soon(tickets: Sequence[Ticket]) -> None:
         log.info("too many tickets wait, leaving these to the monitor", extra={"action": "relay_full"})
 
 
+def finish() -> None:
+    """Wait until nothing is under way any more."""
+    until = time.monotonic() + FINISH_SECONDS
+    while not _waiting.is_over and time.monotonic() < until:
+        time.sleep(ROUND_SECONDS)
+
+
+# While a process ends its daemons still run.
+atexit.register(finish)
+
+
 def _start() -> None:
     global _thread
     if _thread is None or not _thread.is_alive():
@@ -126,6 +153,8 @@ os.register_at_fork(after_in_child=_forget)
 def _run() -> None:
     publisher, marks = Publisher(), Marks()
     while True:
+        if marks.due_in is None:
+            _waiting.settle()
         tickets = _waiting.take(within=marks.due_in)
         next_at = time.monotonic() + ROUND_SECONDS
         try:

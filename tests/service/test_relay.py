@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from cli.stack import Stack
 from ledger import dispatches, queries
 from ledger.tickets import Ticket
 from tasks import dispatch, relay, submit
 from tasks.dispatch import Publisher
 from tasks.submit import Submission
 from tests import broker, life, task_types  # noqa: F401  registers the types
-from tests.conftest import eventually
+from tests.conftest import CHECKOUT, eventually
 
 QUEUE = "data.normal"
 
@@ -61,6 +65,33 @@ def test_what_it_missed_the_monitor_sends(
     publisher.close()
     submit.submit([Submission("test_quick")])
     eventually(lambda: broker.depth(QUEUE) == 2, what="the relay lives on")
+
+
+def test_a_process_that_ends_sends_and_marks_what_it_has(servers: Stack) -> None:
+    words = "from tasks import submit; print(submit.submit([submit.Submission('test_quick')])[0].task_id)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from tests import task_types\n{words}"],
+        env=os.environ | servers.environment(),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert life.task(done.stdout.strip()).dispatched_at is not None
+    assert broker.depth(QUEUE) == 1
+
+
+def test_who_ends_without_the_broker_is_not_kept_for_long(
+    configured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_start", lambda: None)
+    monkeypatch.setattr(relay, "_waiting", relay.Waiting())
+    monkeypatch.setattr(relay, "FINISH_SECONDS", 0.1)
+    relay.finish()
+    submit.submit([Submission("test_quick")])
+    began = time.monotonic()
+    relay.finish()
+    assert 0.1 <= time.monotonic() - began < 5
 
 
 def test_a_forked_process_has_a_relay_of_its_own() -> None:
