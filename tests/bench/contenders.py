@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import requests
 from kombu import Connection
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import and_, create_engine, func, select, text
 
 import celery_config
 from cli.layout import CHECKOUT, VENV
@@ -164,6 +164,13 @@ class Sluice:
                 self.submit_many([json.loads(self.body)] * min(1_000, number - begun))
             eventually(lambda: self._count(tasks.c.dispatched_at.is_(None)) == 0, within=120, what="tickets are out")
 
+    def _let_the_monitor_send(self) -> None:
+        """What a door leaves to the monitor, when it is stopped or cannot keep up, while there was none."""
+        without_ticket = and_(tasks.c.state == "queued", tasks.c.dispatched_at.is_(None))
+        if self._count(without_ticket):
+            with self.monitor():
+                eventually(lambda: self._count(without_ticket) == 0, within=120, what="tickets are out")
+
     def finished(self) -> int:
         return self._count(tasks.c.state == "succeeded")
 
@@ -181,6 +188,7 @@ class Sluice:
             return int(connection.execute(select(func.count()).where(condition)).scalar_one())
 
     def forget(self) -> None:
+        self._let_the_monitor_send()
         self.verify()
         with Connection(self._stack.environment()["CELERY_BROKER_URL"]) as connection:
             for queue in celery_config.all_queues():
