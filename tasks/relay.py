@@ -50,11 +50,10 @@ class Waiting:
         #: Some were taken, and what became of all of them is not written down yet.
         self.is_at_work = False
 
-    @property
-    def is_over(self) -> bool:
-        """Whether all that was put is sent and marked, or left to the monitor."""
+    def wait_until_over(self, *, within: float) -> None:
+        """Until all that was put is sent and marked, or left to the monitor, for so many seconds at most."""
         with self._changed:
-            return not self._posts and not self.is_at_work
+            self._changed.wait_for(lambda: not self._posts and not self.is_at_work, within)
 
     def put(self, tickets: Sequence[Ticket]) -> bool:
         """False when there is no room for all of them."""
@@ -63,7 +62,7 @@ class Waiting:
                 return False
             self._posts.append((time.monotonic(), tickets))
             self.number += len(tickets)
-            self._changed.notify()
+            self._changed.notify_all()
             return True
 
     def take(self, *, within: float | None) -> list[Ticket]:
@@ -84,6 +83,7 @@ class Waiting:
     def settle(self) -> None:
         with self._changed:
             self.is_at_work = False
+            self._changed.notify_all()
 
 
 class Marks:
@@ -107,7 +107,10 @@ class Marks:
 
     def write(self) -> None:
         written, self._tickets = self._tickets, []
-        dispatches.mark_dispatched(written)
+        try:
+            dispatches.mark_dispatched(written)
+        except db.Unavailable as error:
+            _tell_missed(written, error)
 
 
 _waiting = Waiting()
@@ -124,9 +127,7 @@ def send_soon(tickets: Sequence[Ticket]) -> None:
 
 def finish() -> None:
     """Wait until nothing is under way any more."""
-    until = time.monotonic() + FINISH_SECONDS
-    while not _waiting.is_over and time.monotonic() < until:
-        time.sleep(ROUND_SECONDS)
+    _waiting.wait_until_over(within=FINISH_SECONDS)
 
 
 # While a process ends its daemons still run.
@@ -162,8 +163,12 @@ def _run() -> None:
                 marks.add(arrived)
             if marks.due_in == 0:
                 marks.write()
-        except (BrokerUnavailable, db.Unavailable) as error:
-            log.warning("left %d tickets to the monitor: %s", len(tickets), error, extra={"action": "relay_missed"})
+        except BrokerUnavailable as error:
+            _tell_missed(tickets, error)
         except Exception:  # a broken batch must not end the relay
             log.exception("relay failed", extra={"action": "relay_failed"})
         time.sleep(max(0.0, next_at - time.monotonic()))
+
+
+def _tell_missed(tickets: Sequence[Ticket], error: Exception) -> None:
+    log.warning("left %d tickets to the monitor: %s", len(tickets), error, extra={"action": "relay_missed"})
