@@ -7,7 +7,8 @@ A thread takes a request when it is there, and not before. gunicorn's own worker
 waits for its first bytes, and for the rest of them: two hundred clients that say half a word keep everybody out.
 
 And as long as nobody else wants it, a thread stays with its client for a moment. The way of a connection back to the
-poller, and of its next request to a thread, goes through two other threads and wakes each of them (decision 19).
+poller, and of its next request to a thread, goes through two other threads and wakes each of them. The system is asked
+as seldom as can be: each time other threads run, and Python's lock is waited for again (decision 19).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import json
 import logging
 import os
 import re
-import select
 import shutil
 import socket
+import struct
 import tempfile
 import threading
 import time
@@ -41,6 +42,8 @@ LEFTOVER_SECONDS = 0.1
 STAY_SECONDS = 0.02
 #: Connections with a request in hand, of as many as there are threads, from which on no thread stays.
 CROWDED = 0.75
+#: The same seconds as the system takes them, and what stands for no bound.
+_STAY, _UNBOUND = (struct.pack("ll", 0, round(seconds * 1e6)) for seconds in (STAY_SECONDS, 0))
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
@@ -62,6 +65,37 @@ def is_whole(seen: bytes) -> bool:
     return length is None or len(body) >= int(length[1]) or len(head) + int(length[1]) > SHORT_BYTES
 
 
+class Wire(socket.socket):
+    """A client's end, of which gunicorn asks more than is needed."""
+
+    head = b""
+
+    def sendall(self, data: Any, *flags: int) -> None:
+        """The head of an answer goes with what is sent next."""
+        if not self.head and data.startswith(b"HTTP/1.") and data.endswith(b"\r\n\r\n"):
+            self.head = data
+        else:
+            data, self.head = self.head + data, b""
+            super().sendall(data, *flags)
+
+    def flush(self) -> None:
+        """Send a head to which nothing came."""
+        if self.head:
+            self.sendall(b"")
+
+    def sendfile(self, *what: Any, **of: Any) -> int:
+        self.flush()
+        return super().sendfile(*what, **of)
+
+    def setblocking(self, flag: bool) -> None:
+        if flag != self.getblocking():
+            super().setblocking(flag)
+
+    def settimeout(self, value: float | None) -> None:
+        if value != self.gettimeout():
+            super().settimeout(value)
+
+
 class Client(TConn):  # type: ignore[misc]
     """A connection, with what has been seen of its next request."""
 
@@ -69,26 +103,33 @@ class Client(TConn):  # type: ignore[misc]
 
     def has_whole_request(self) -> bool:
         """Looked at and not taken. Until there is more to see, the poller does not tell of it again."""
-        if self.parser is not None and self.parser.unreader.buf.getvalue():
-            return True  # begun together with the last one
+        begun = b"" if self.parser is None else self.parser.unreader.buf.getvalue()
         try:
             seen = self.sock.recv(SHORT_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return False
+            return is_whole(begun)
         except OSError:
             return True  # gone, as the thread will find
         has_ended = len(seen) == self.seen_bytes
-        whole = has_ended or is_whole(seen)
+        whole = has_ended or is_whole(begun + seen)
         self.seen_bytes = 0 if whole else len(seen)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self.seen_bytes + 1)
         return whole
 
     def comes_again(self) -> bool:
-        """Whether the next request is there within a moment."""
-        ready = select.poll()
-        ready.register(self.sock, select.POLLIN)
-        began_already = bool(self.parser.unreader.buf.getvalue())
-        return (began_already or bool(ready.poll(STAY_SECONDS * 1e3))) and self.has_whole_request()
+        """Whether the next request is there within a moment. What there is of it is given to the parser."""
+        heard = self.parser.unreader.buf
+        if not heard.getvalue():
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _STAY)
+            try:
+                heard.write(self.sock.recv(SHORT_BYTES))
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True  # gone, as the thread will find
+            finally:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _UNBOUND)
+        return is_whole(heard.getvalue())
 
     def close(self, graceful: bool = False) -> None:
         """gunicorn's waits up to two seconds for the client, and all others with it."""
@@ -107,7 +148,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except (BlockingIOError, ConnectionAbortedError):
             return
         self.nr_conns += 1
-        self.enqueue_req(Client(self.cfg, sock, address, listener.getsockname()))
+        wire = Wire(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        self.enqueue_req(Client(self.cfg, wire, address, listener.getsockname()))
 
     def enqueue_req(self, conn: Client) -> None:
         if conn.has_whole_request():
@@ -130,6 +172,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             kept = super().handle(conn)
         return kept
 
+    def handle_request(self, req: Any, conn: Client) -> Any:
+        kept = super().handle_request(req, conn)
+        conn.sock.flush()
+        return kept
+
     @property
     def is_crowded(self) -> bool:
         """Whether others may soon want a thread."""
@@ -139,6 +186,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _keepalive_after(self, conn: Client, keepalive: bool) -> bool:
         """Whether the connection can be used again. gunicorn waits five seconds for a body that nobody reads, such as
         that of a request which was refused."""
+        body = conn.parser.mesg.body
+        if getattr(body.reader, "length", None) == 0 and not body.failed:
+            return bool(keepalive)
         return bool(keepalive and conn.parser.finish_body(deadline=time.monotonic() + LEFTOVER_SECONDS))
 
 

@@ -30,6 +30,7 @@ SLOW = {
     "half a body": HEAD + KEY + "Content-Length: 500\r\n\r\n{",
     "half a body without a key": HEAD + "Content-Length: 500\r\n\r\n{",
     "half a body in chunks": HEAD + KEY + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+    "half a request after a whole one": "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /liv",
     "half a big body without a key": HEAD + "Content-Length: 200000\r\n\r\n{",
 }
 

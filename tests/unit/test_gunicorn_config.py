@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from io import BytesIO
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.gthread import ThreadWorker
 
 from api import gunicorn_config, waiting
@@ -77,12 +78,12 @@ def _served(
         worker.alive, worker.cfg = alive, SimpleNamespace(threads=waiting.THREADS)
         worker.nr_conns, worker.keepalived_conns, worker.pending_conns = in_hand + 2, [None], [None]
         client: Any = gunicorn_config.Client.__new__(gunicorn_config.Client)
-        client.sock, client.parser = pair[1], SimpleNamespace(unreader=SimpleNamespace(buf=BytesIO()))
+        client.sock, client.parser = pair[1], SimpleNamespace(unreader=SocketUnreader(pair[1]))
         assert worker.handle(client) is True, "the connection is kept"
         return len(requests)
 
     def serve(worker: Any, client: Any) -> bool:
-        requests.append(client.sock.recv(len(REQUEST)))
+        requests.append(client.parser.unreader.read(len(REQUEST)))
         return True
 
     requests: list[bytes] = []
@@ -114,3 +115,96 @@ def test_a_thread_leaves_its_client_when_there_is_reason_to(
     began = time.monotonic()
     assert served(**condition) == 1
     assert time.monotonic() - began < gunicorn_config.STAY_SECONDS + 5
+
+
+@pytest.mark.parametrize(
+    ("begun", "said", "whole"),
+    [
+        (b"", b"", False),
+        (REQUEST[:9], b"", False),
+        (REQUEST[:9], REQUEST[9:-1], False),
+        (REQUEST[:9], REQUEST[9:], True),
+        (HEAD + b"Content-Length: 3\r\n\r", b"\nabc", True),
+        (REQUEST, b"", True),
+    ],
+)
+def test_a_request_that_began_with_the_last_one_is_waited_for_without_a_thread(
+    begun: bytes, said: bytes, whole: bool, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    client: Any = gunicorn_config.Client.__new__(gunicorn_config.Client)
+    client.sock, client.parser = pair[1], SimpleNamespace(unreader=SocketUnreader(pair[1]))
+    client.parser.unreader.unread(begun)
+    pair[0].sendall(said)
+    assert client.has_whole_request() is whole
+
+
+ANSWER_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+
+
+@pytest.fixture(name="wire")
+def _wire(pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> gunicorn_config.Wire:
+    """The door's end as gunicorn has it, with a list of what it told the system."""
+
+    def told(name: str) -> Callable[..., Any]:
+        ask = getattr(socket.socket, name)
+
+        def asked(wire: Any, *of: Any) -> Any:
+            wire.asked.append(name)
+            return ask(wire, *of)
+
+        return asked
+
+    for name in ("sendall", "setblocking", "settimeout"):
+        monkeypatch.setattr(socket.socket, name, told(name), raising=False)
+    wire: Any = gunicorn_config.Wire(fileno=pair[1].detach())
+    wire.asked = []
+    return wire  # type: ignore[no-any-return]
+
+
+def test_the_head_of_an_answer_goes_with_its_body(wire: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    with wire:
+        wire.sendall(ANSWER_HEAD)
+        wire.sendall(b"{}")
+        wire.flush()
+        assert wire.asked == ["sendall"]
+        assert pair[0].recv(100) == ANSWER_HEAD + b"{}"
+
+
+def test_a_head_without_a_body_goes_too(
+    wire: Any, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker: Any = gunicorn_config.Worker.__new__(gunicorn_config.Worker)
+    monkeypatch.setattr(ThreadWorker, "handle_request", lambda worker, req, conn: conn.sock.sendall(ANSWER_HEAD))
+    with wire:
+        worker.handle_request(None, SimpleNamespace(sock=wire))
+        assert pair[0].recv(100, socket.MSG_DONTWAIT) == ANSWER_HEAD
+
+
+def test_a_head_goes_before_a_file(
+    wire: Any, pair: tuple[socket.socket, socket.socket], tmp_path: Path
+) -> None:
+    (tmp_path / "answer").write_bytes(b"{}")
+    with wire, (tmp_path / "answer").open("rb") as file:
+        wire.sendall(ANSWER_HEAD)
+        wire.sendfile(file)
+        assert pair[0].recv(100, socket.MSG_DONTWAIT) == ANSWER_HEAD + b"{}"
+
+
+def test_the_system_is_not_told_what_it_knows(wire: Any) -> None:
+    with wire:
+        wire.setblocking(True)
+        wire.settimeout(None)
+        assert wire.asked == []
+        wire.settimeout(1)
+        wire.settimeout(1)
+        assert wire.asked == ["settimeout"]
+
+
+@pytest.mark.parametrize(
+    ("left", "failed", "kept"), [(0, False, True), (0, True, False), (5, False, False), (None, False, False)]
+)
+def test_a_connection_is_kept_when_its_request_has_been_read(left: int | None, failed: bool, kept: bool) -> None:
+    worker: Any = gunicorn_config.Worker.__new__(gunicorn_config.Worker)
+    body = SimpleNamespace(reader=SimpleNamespace(length=left), failed=failed)
+    never_ends = SimpleNamespace(mesg=SimpleNamespace(body=body), finish_body=lambda deadline: False)
+    assert worker._keepalive_after(SimpleNamespace(parser=never_ends), True) is kept
