@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from contextlib import closing
+from itertools import chain, compress
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -21,6 +22,8 @@ def put(connection: Connection, table: Table, columns: Mapping[str, str], rows: 
         return
     used, values = _used(columns, list(zip(*rows, strict=True)))
     row = f"({', '.join(used.values())})"
+    if len(rows) > 1:
+        row, values = _with_shared(connection, row, values)
     connection.exec_driver_sql(
         f"INSERT INTO {table.name} ({', '.join(used)}) VALUES {', '.join([row] * len(rows))}",
         tuple(chain.from_iterable(zip(*values, strict=True))),
@@ -40,6 +43,25 @@ def _used(columns: Mapping[str, str], values: Sequence[Sequence[Any]]) -> tuple[
             used[name] = expression
             kept += own
     return used, kept
+
+
+def _with_shared(
+    connection: Connection, row: str, values: Sequence[Sequence[Any]]
+) -> tuple[str, list[Sequence[Any]]]:
+    """The row with what all of them share already in it, and the values of its other places. Rows that come together
+    are much alike, and the driver writes each value by itself."""
+    shared = [_is_shared(each) for each in values]
+    row %= tuple("%s" if is_shared else "%%s" for is_shared in shared)
+    with closing(connection.connection.cursor()) as cursor:
+        driver: Any = cursor
+        row = driver.mogrify(row, [each[0] for each in compress(values, shared)])
+    return row, [each for each, is_shared in zip(values, shared, strict=True) if not is_shared]
+
+
+def _is_shared(values: Sequence[Any]) -> bool:
+    """Whether one value stands in all rows, and can stand in a template."""
+    first = values[0]
+    return values.count(first) == len(values) and len(set(map(type, values))) == 1 and "%" not in str(first)
 
 
 def as_json(value: Any) -> str | None:

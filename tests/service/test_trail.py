@@ -12,12 +12,14 @@ from tests import life, task_types  # noqa: F401  registers the types
 WORDS = ["100 %s", "it's \"said\" \\ so", "100%% %(id)s", "); DROP TABLE tasks; --", "größer 🎯", ""]
 
 
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "in two rows alike"])
 @pytest.mark.parametrize("words", WORDS)
-def test_words_come_back_as_they_were_told(words: str) -> None:
+def test_words_come_back_as_they_were_told(words: str, times: int) -> None:
     task_id = life.accept()
-    db.transact(lambda it: trail.write(it, [Event(task_id, "explained", State.QUEUED, 0, words, {"said": words})]))
-    last = queries.history(task_id)[-1]
-    assert (last.remark, last.detail) == (words, {"said": words})
+    told = [Event(task_id, "explained", State.QUEUED, 0, words, {"said": words})] * times
+    db.transact(lambda connection: trail.write(connection, told))
+    for last in queries.history(task_id)[-times:]:
+        assert (last.remark, last.detail) == (words, {"said": words})
 
 
 def test_what_only_one_of_several_has_the_others_lack() -> None:
