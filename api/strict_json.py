@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 #: Brackets within brackets, and keys in all objects together.
 DEEPEST = 32
 MOST_KEYS = 1_000
+#: Only so can a NUL character or half of a surrogate pair stand in JSON that is UTF-8.
+_ESCAPE = "\\u"
 
 
 class BadJson(Exception):
@@ -39,7 +41,7 @@ def parse(body: bytes, *, most_keys: int = MOST_KEYS) -> Any:
         raise BadJson(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except ValueError as error:
         raise BadJson(str(error)) from None
-    _check(value, most_keys)
+    _check(value, most_keys, any_text=_ESCAPE in text)
     return value
 
 
@@ -68,15 +70,16 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check(value: Any, most_keys: int) -> None:
-    """Depth, number of keys and characters, without recursion."""
+def _check(value: Any, most_keys: int, *, any_text: bool) -> None:
+    """Depth, number of keys and, where there may be any to refuse, characters; without recursion."""
+    kinds = (dict, list, str) if any_text else (dict, list)
     keys, waiting = 0, [(value, 1)]
     while waiting:
         each, depth = waiting.pop()
         if isinstance(each, str):
             _check_text(each)
             continue
-        if not isinstance(each, (dict, list)):
+        if not isinstance(each, kinds):
             continue
         if depth > DEEPEST:
             raise BadJson(f"the body is nested deeper than {DEEPEST} levels")
@@ -84,8 +87,9 @@ def _check(value: Any, most_keys: int) -> None:
             keys += len(each)
             if keys > most_keys:
                 raise BadJson(f"the body has more than {most_keys:,} keys")
-            waiting += [(key, depth) for key in each]
-        waiting += [(inner, depth + 1) for inner in (each.values() if isinstance(each, dict) else each)]
+            waiting += [(key, depth) for key in each] if any_text else ()
+        within = each.values() if isinstance(each, dict) else each
+        waiting += [(inner, depth + 1) for inner in within if isinstance(inner, kinds)]
 
 
 def _check_text(text: str) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
@@ -21,8 +20,7 @@ from ledger.trail import Event
 NOW = db.NOW
 
 
-@dataclass(frozen=True)
-class NewTask:
+class NewTask(NamedTuple):
     """What `accept` writes. `delay_seconds` and `run_at` (aware, UTC) exclude each other."""
 
     task_id: str

@@ -85,7 +85,7 @@ def run(schedule_id: str, *, caller: Caller = EVERYBODY, once: Once | None = Non
 
 
 def _task(task: Mapping[str, Any], firing: Firing, *, caller: Caller) -> NewTask:
-    return replace(submit.check(submission_of(task), caller=caller), firing=firing)
+    return submit.check(submission_of(task), caller=caller)._replace(firing=firing)
 
 
 # --- at its ticks --------------------------------------------------------------------------------------------------

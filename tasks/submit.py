@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import uuid_utils
 from pydantic import BaseModel, ValidationError
@@ -59,8 +59,7 @@ class Submission:
     tags: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A task that is on disk, and what it began as."""
 
     task: NewTask
@@ -115,7 +114,7 @@ def _again(new: Sequence[NewTask], once: Once | None, *, caller: Caller) -> list
     if before is None:  # its day was over just now
         return accept(new, caller=caller, once=once)
     return [
-        Accepted(replace(task, task_id=task_id), state, replayed=True)
+        Accepted(task._replace(task_id=task_id), state, replayed=True)
         for task, (task_id, state) in zip(new, before, strict=True)
     ]
 

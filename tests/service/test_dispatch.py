@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,7 +68,7 @@ def test_tickets_of_many_forms_arrive_as_their_own(
 ) -> None:
     monkeypatch.setattr(line, "MOST_FORMS", 2)
     tickets = accept(7)
-    tickets = [replace(each, timeout_seconds=each.timeout_seconds + n % 3) for n, each in enumerate(tickets)]
+    tickets = [each._replace(timeout_seconds=each.timeout_seconds + n % 3) for n, each in enumerate(tickets)]
     assert publisher.send(tickets) == tickets
     arrived = broker.take("data.normal", len(tickets))
     assert [_headers(message) for message in arrived] == [message_of(each).headers for each in tickets]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +36,7 @@ def short(number: int, priority: str = "normal", verb: str = "sleep:0") -> list[
 
 def alone(name: str) -> Ticket:
     """Of a type that is not short."""
-    return replace(ticket(f"sleep:0:{name}"), task_type="bulk_insert")
+    return ticket(f"sleep:0:{name}")._replace(task_type="bulk_insert")
 
 
 def packs(hands: Hands) -> list[list[str]]:

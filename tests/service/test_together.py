@@ -102,7 +102,7 @@ def test_each_task_belongs_to_who_posted_it(pool: ThreadPoolExecutor, gate: Gate
 
 def test_one_that_cannot_be_written_keeps_no_other_out(pool: ThreadPoolExecutor, gate: Gate) -> None:
     new = [life.new() for _ in range(POSTS)]
-    new[4] = replace(new[4], queue="x" * 1_000)
+    new[4] = new[4]._replace(queue="x" * 1_000)
     made = all_at_once(pool, gate, [(task, ADA) for task in new])
     with pytest.raises(DataError):
         made[4].result(30)
