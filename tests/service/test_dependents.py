@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import threading
 from collections.abc import Sequence
@@ -285,7 +284,7 @@ def test_tasks_that_are_accepted_together_may_name_each_other() -> None:
 
 def test_a_circle_is_refused() -> None:
     ring: Sequence[Any] = [life.new(), life.new()]
-    one, two = (dataclasses.replace(a, depends_on=(b.task_id,)) for a, b in (ring, reversed(ring)))
+    one, two = (a._replace(depends_on=(b.task_id,)) for a, b in (ring, reversed(ring)))
     with pytest.raises(dependents.Circle, match=one.task_id):
         acceptance.accept([one, two])
     assert life.everything() == ([], [], 0)
