@@ -23,6 +23,7 @@ import struct
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ _STAY, _UNBOUND = (struct.pack("ll", 0, round(seconds * 1e6)) for seconds in (ST
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
+#: The last chunk: after it come trailers, an empty line, and perhaps the next request.
+_LAST_CHUNK = re.compile(rb"(?:\A|\r\n)0+[ \t]*(?:;[^\r\n]*)?\r\n")
 #: Whoever asks for leave to send his body waits for an answer.
 _EXPECTS = re.compile(rb"\r\nexpect:", re.IGNORECASE)
 
@@ -60,9 +63,13 @@ def is_whole(seen: bytes) -> bool:
     if _EXPECTS.search(head):
         return True
     if _CHUNKED.search(head):
-        return body.endswith(b"0\r\n\r\n")
+        last = _LAST_CHUNK.search(body)
+        return last is not None and body.find(b"\r\n\r\n", last.end() - 2) >= 0
     length = _LENGTH.search(head)
     return length is None or len(body) >= int(length[1]) or len(head) + int(length[1]) > SHORT_BYTES
+
+
+_HELD = re.compile(rb"HTTP/1\..*\r\nContent-Length: .*\r\n\r\n", re.DOTALL)
 
 
 class Wire(socket.socket):
@@ -71,8 +78,8 @@ class Wire(socket.socket):
     head = b""
 
     def sendall(self, data: Any, *flags: int) -> None:
-        """The head of an answer goes with what is sent next."""
-        if not self.head and data.startswith(b"HTTP/1.") and data.endswith(b"\r\n\r\n"):
+        """The head of an answer with a length goes with what is sent next."""
+        if not self.head and _HELD.fullmatch(data):
             self.head = data
         else:
             data, self.head = self.head + data, b""
@@ -83,12 +90,17 @@ class Wire(socket.socket):
         if self.head:
             self.sendall(b"")
 
+    def shutdown(self, how: int) -> None:
+        with suppress(OSError):
+            self.flush()
+        super().shutdown(how)
+
     def sendfile(self, *what: Any, **of: Any) -> int:
         self.flush()
         return super().sendfile(*what, **of)
 
     def setblocking(self, flag: bool) -> None:
-        if flag != self.getblocking():
+        if self.gettimeout() != (None if flag else 0):
             super().setblocking(flag)
 
     def settimeout(self, value: float | None) -> None:

@@ -105,6 +105,29 @@ def test_more_quick_clients_than_threads_are_all_served(gunicorn: tuple[subproce
         assert max(clients.map(ask_again_and_again, range(3 * waiting.THREADS))) < ANSWER_SECONDS
 
 
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [CHUNKED + "\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n", CHUNKED + "X-Trailer: 1\r\n\r\n"],
+    ids=["another request", "a trailer"],
+)
+@pytest.mark.parametrize("before", ["", "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "later"])
+def test_a_body_in_chunks_is_whole_whatever_follows_it(
+    before: str, words: str, gunicorn: tuple[subprocess.Popen[bytes], str]
+) -> None:
+    with connected(gunicorn[1], before + HEAD + KEY + words, 1) as [client]:
+        client.settimeout(ANSWER_SECONDS)
+        heard = bytearray()
+
+        def is_refused() -> bool:
+            heard.extend(client.recv(4096))
+            return b"HTTP/1.1 400 " in heard
+
+        eventually(is_refused)
+
+
 def test_requests_sent_together_are_all_answered(gunicorn: tuple[subprocess.Popen[bytes], str]) -> None:
     with connected(gunicorn[1], "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5, 1) as [client]:
         heard = bytearray()

@@ -49,6 +49,12 @@ HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
         (HEAD + b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", True),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n", False),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", True),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", True),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n10\r\n\r\n", False),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n", False),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n", False),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\n", True),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0;x\r\n\r\nGET / HT", True),
         (b"x" * gunicorn_config.SHORT_BYTES, True),
     ],
 )
@@ -170,6 +176,19 @@ def test_the_head_of_an_answer_goes_with_its_body(wire: Any, pair: tuple[socket.
         assert pair[0].recv(100) == ANSWER_HEAD + b"{}"
 
 
+def test_a_head_without_a_length_goes_at_once(wire: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    with wire:
+        wire.sendall(b"HTTP/1.1 204 NO CONTENT\r\n\r\n")
+        assert pair[0].recv(100, socket.MSG_DONTWAIT) == b"HTTP/1.1 204 NO CONTENT\r\n\r\n"
+
+
+def test_a_head_goes_before_the_connection_ends(wire: Any, pair: tuple[socket.socket, socket.socket]) -> None:
+    with wire:
+        wire.sendall(ANSWER_HEAD)
+        wire.shutdown(socket.SHUT_WR)
+        assert pair[0].recv(100, socket.MSG_DONTWAIT) == ANSWER_HEAD
+
+
 def test_a_head_without_a_body_goes_too(
     wire: Any, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +217,8 @@ def test_the_system_is_not_told_what_it_knows(wire: Any) -> None:
         wire.settimeout(1)
         wire.settimeout(1)
         assert wire.asked == ["settimeout"]
+        wire.setblocking(True)
+        assert wire.gettimeout() is None
 
 
 @pytest.mark.parametrize(
