@@ -69,6 +69,7 @@ def is_whole(seen: bytes) -> bool:
     return length is None or len(body) >= int(length[1]) or len(head) + int(length[1]) > SHORT_BYTES
 
 
+#: The head of an answer whose body is there already. A stream's head goes at once.
 _HELD = re.compile(rb"HTTP/1\..*\r\nContent-Length: .*\r\n\r\n", re.DOTALL)
 
 
