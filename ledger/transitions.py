@@ -175,7 +175,7 @@ def _claim_of(connection: Connection, task_id: str, attempt: int, better_queues:
     claim = Claim(task_id, attempt, *row)
     if claim.webhook:
         outbox.put(connection, MOVES["claimed"], [task_id])
-    _note_inversion(connection, task_id, overtaken)
+    _note_inversion(connection, task_id, overtaken, better_queues)
     return claim
 
 
@@ -184,10 +184,15 @@ def count_inversion(connection: Connection, task_id: str, better_queues: Sequenc
     if not better_queues:
         return False
     overtaken = connection.execute(_OVERTAKEN, {"better": list(better_queues)}).scalar()
-    return _note_inversion(connection, task_id, overtaken)
+    return _note_inversion(connection, task_id, overtaken, better_queues)
 
 
-def _note_inversion(connection: Connection, task_id: str, overtaken: str | None) -> bool:
+def _note_inversion(
+    connection: Connection, task_id: str, overtaken: str | None, better_queues: Sequence[str]
+) -> bool:
+    if overtaken:
+        # The claim of who was told of first may be under way: that one is not overtaken.
+        overtaken = connection.execute(_LEFT_BEHIND, {"better": list(better_queues)}).scalar()
     if overtaken:
         moving.count(connection, "inversions", 1)
         moving.note(connection, task_id, "inverted", f"started before the more urgent task {overtaken}")
@@ -205,6 +210,8 @@ _OVERTAKEN = (
     )
     .limit(1)
 )
+#: The same among those that nobody is just claiming.
+_LEFT_BEHIND = _OVERTAKEN.with_for_update(skip_locked=True)
 _CLAIMED = select(*CLAIMED, _OVERTAKEN.scalar_subquery()).where(tasks.c.id == bindparam("this"))
 
 

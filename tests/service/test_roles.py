@@ -22,9 +22,9 @@ from cli import placement, roles
 from cli.servers import rabbitmq
 from cli.stack import Stack
 from ledger import __main__ as commands
-from ledger import db, fitness, grants, models, schema
+from ledger import db, dispatches, fitness, grants, models, schema, transitions
 from ledger.grants import Role
-from tests import broker
+from tests import broker, life, task_types  # noqa: F401  registers the types
 
 PROCESSES = {
     Role.API: roles.API,
@@ -123,6 +123,15 @@ def test_a_right_that_is_missing_is_told_with_the_grant(servers: Stack, configur
     said = "user 'sluice_worker' may not INSERT: GRANT INSERT ON `sluice_ledger`.`tasks` TO 'sluice_worker'@'...'"
     assert said in faults
     assert any("table api_keys" in each for each in faults), "nobody sees a table on which he has no right"
+
+
+def test_a_worker_may_note_whom_its_claim_has_overtaken(servers: Stack, configured: Callable[..., None]) -> None:
+    better, task_id = life.accept(priority="high"), life.accept(priority="low")
+    dispatches.mark_dispatched([life.ticket(better)])
+    life.let_pass(1)
+    configured(LEDGER_DATABASE_URL=servers.environment(roles.WORKER)["LEDGER_DATABASE_URL"])
+    assert transitions.claim(task_id, 1, worker=life.WORKER, lease_seconds=60, better_queues=["data.high"])
+    assert life.names_of_events(task_id) == ["accepted", "claimed", "inverted"]
 
 
 # --- RabbitMQ ------------------------------------------------------------------------------------------------------

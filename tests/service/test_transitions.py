@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ledger import acceptance, db, dispatches, queries, transitions
@@ -296,6 +296,23 @@ def test_starting_before_a_better_task_counts_as_an_inversion() -> None:
     assert life.overtakes(task_id, ["data.high"])
     assert queries.totals() == {"inversions": 1}
     assert better in life.remarks(task_id)
+
+
+def take(connection: Connection, task_id: str) -> None:
+    connection.execute(update(tasks).where(tasks.c.id == task_id).values(state=State.RUNNING, attempt=1))
+
+
+def test_a_better_task_whose_claim_is_under_way_is_not_overtaken() -> None:
+    first, second = life.accept(priority="high"), life.accept(priority="high")
+    task_id = life.accept(priority="low")
+    dispatches.mark_dispatched([life.ticket(first), life.ticket(second)])
+    life.let_pass(1)
+    with db.ledger().begin() as sibling:
+        take(sibling, first)
+        assert life.overtakes(task_id, ["data.high"]), "nobody claims the second"
+        assert second in life.remarks(task_id)
+        take(sibling, second)
+        assert not life.overtakes(task_id, ["data.high"])
 
 
 def test_a_claim_looks_for_more_urgent_tasks() -> None:
