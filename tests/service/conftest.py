@@ -54,7 +54,8 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Stack]:
 
 @pytest.fixture(autouse=True)
 def empty(servers: Stack) -> None:
-    """Every test begins with empty tables."""
+    """Every test begins with empty tables, and with the patience of a worker: a door of an earlier one had less."""
+    db.be_patient(10)
     with db.ledger().begin() as connection:
         for table in set(ledgers.tables.values()) - {leadership, api_keys}:
             connection.execute(table.delete())
