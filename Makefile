@@ -26,7 +26,7 @@ status: .venv/bin/python ## show every process, its pid and its address
 logs: .venv/bin/python ## follow all logs, or one with P=api
 	@$(SLUICE) logs $(P)
 
-demo: .venv/bin/python ## run the main job again: every task type, and a stopped insert
+demo: .venv/bin/python ## run the main job again: a task of six types, and a stopped insert
 	@$(SLUICE) demo
 
 env: .venv/bin/python ## print shell exports for scripts: eval "$(make env)"

@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     hosts: Words = Field((), alias="SLUICE_HOSTS")
     #: The networks of proxies, which are believed about whom a request comes from.
     proxies: Words = Field((), alias="SLUICE_PROXIES")
-    #: Seed 1's GET routes that change something; POST and DELETE always work.
+    #: GET routes that change something, for clients of old; POST and DELETE always work.
     legacy_get: bool = Field(False, alias="SLUICE_LEGACY_GET")
     body_bytes: int = Field(262_144, alias="SLUICE_BODY_BYTES", ge=1024)
     batch_bytes: int = Field(8 << 20, alias="SLUICE_BATCH_BYTES", ge=1024)

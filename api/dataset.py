@@ -1,4 +1,4 @@
-"""The first seed's endpoints: insert rows in bulk, stop it, look at the table. Same paths, same fields of the answers.
+"""The endpoints of the sample table: insert rows in bulk, stop it, look at the table.
 
 Routes that change something want POST or DELETE. Their GET forms, which the first clients used, work where the operator
 switched them on (SLUICE_LEGACY_GET), and never for a page that a browser was tricked into asking.

@@ -1,4 +1,4 @@
-"""The main job, once, over HTTP: a task of each type with its result, and a big insert that is stopped in flight.
+"""The main job, once, over HTTP: a task of each type that empties no table with its result, and a big insert that is stopped in flight.
 
 It fails loudly: each answer is looked at, and the rows are counted before and after the stop.
 """
@@ -88,7 +88,7 @@ class Service:
 def run(url: str, output: Output, *, api_key: str | None = None) -> None:
     service = Service(url, api_key)
     service.upload(CSV, SAMPLES_FOLDER / "people.csv")
-    output.title("One task of each type")
+    output.title("One task of each type but truncate_table")
     for sample in SAMPLES:
         run_sample(service, sample, output)
     output.title(f"An insert of {ROWS:,} rows, stopped in flight")

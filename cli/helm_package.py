@@ -2,7 +2,7 @@
 
     .venv/bin/python -m cli.helm_package
 
-Debian has no Helm, and its own downloads are not to be had everywhere. AWS's CDK carries the program in a package: an
+Debian has no Helm, and whoever has PyPI should need no other host. AWS's CDK carries the program in a package: an
 archive in an archive in a wheel. The wheels are fetched by hash, and not installed.
 """
 

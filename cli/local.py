@@ -122,7 +122,7 @@ def logs(state: Path | None, process: str | None) -> None:
 @click.command("demo")
 @on_stack
 def demo_command(state: Path | None) -> None:
-    """Run the main job: a task of each type, and a big insert stopped in flight."""
+    """Run the main job: a task of each type but truncate_table, and a big insert stopped in flight."""
     run_demo(open_stack(state), Output.terminal())
 
 

@@ -240,9 +240,6 @@ class Stack:
         orphans = processes.leaders(processes.of_stack(site.credentials.stack_id))
         return {each.program: Process(each.program, "ORPHANED", each.pid, 0) for each in orphans}
 
-    def is_up(self) -> bool:
-        return self.layout.credentials.exists() and self._supervisor_is_alive()
-
     def running_service(self) -> list[str]:
         """The processes of the service that run now, in the order in which they start."""
         known = self._running_supervisor().processes()

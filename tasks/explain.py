@@ -276,7 +276,7 @@ def _ticket(found: Evidence) -> Iterator[Reason]:
         yield Reason(
             Cause.TICKET_NOT_SENT,
             f"Its ticket has not been sent to RabbitMQ yet, {span(task.in_state_seconds)} after it became ready.",
-            "The monitor sends what was not sent within two seconds.",
+            "The monitor sends what was not sent within three seconds.",
         )
     elif _is_lost(found):
         yield Reason(

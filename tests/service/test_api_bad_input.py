@@ -19,7 +19,7 @@ SOUND: dict[str, Any] = {"task_type": "data_processing", "parameters": {"data": 
 
 
 @pytest.fixture(autouse=True)
-def _seeds_way(configured: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+def _legacy_way(configured: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     configured(SLUICE_LEGACY_GET=1)
     # What is let in by mistake is not waited for.
     monkeypatch.setattr("api.dataset.INSERT_SECONDS", 0)

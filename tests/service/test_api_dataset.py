@@ -1,4 +1,4 @@
-"""The first seed's endpoints over HTTP: the same paths, the same fields, with a worker at work beside."""
+"""The endpoints of the sample table over HTTP, with a worker at work beside."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.conftest import eventually
 
 
 @pytest.fixture(autouse=True)
-def _seeds_way(configured: Callable[..., None]) -> Iterator[None]:
+def _legacy_way(configured: Callable[..., None]) -> Iterator[None]:
     configured(SLUICE_LEGACY_GET=1, SLUICE_STOP_GRACE_SECONDS=0.2)
     yield
     life.clear_up()

@@ -30,7 +30,7 @@ def post(door: FlaskClient, **body: Any) -> Any:
     return answer.get_json()
 
 
-def test_a_submitted_task_is_answered_with_the_seeds_fields(door: FlaskClient) -> None:
+def test_a_submitted_task_is_answered_in_plain_words_too(door: FlaskClient) -> None:
     answer = door.post(
         "/api/tasks", json={"task_type": "data_processing", "parameters": {"data": "test data"}}
     )
@@ -54,7 +54,7 @@ def test_a_submitted_task_is_answered_with_the_seeds_fields(door: FlaskClient) -
         ("bulk_insert", {"num": 10}, "data.high"),
     ],
 )
-def test_the_seeds_bodies_are_taken_as_they_stand(
+def test_the_example_bodies_are_taken_as_they_stand(
     task_type: str, parameters: dict[str, Any], queue: str, door: FlaskClient
 ) -> None:
     task_id = post(door, task_type=task_type, parameters=parameters, priority="high", delay=0)["task_id"]

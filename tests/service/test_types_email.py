@@ -104,7 +104,7 @@ def finish(**parameters: Any) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("url")
-def test_the_seeds_body_is_delivered_once(mailbox: Mailbox) -> None:
+def test_the_example_body_is_delivered_once(mailbox: Mailbox) -> None:
     assert finish() == {
         "sent": True,
         "to": "recipient@example.com",

@@ -16,7 +16,7 @@ from cli.stack import Stack
 from tests.system.patience import until
 from tests.system.service import Service
 
-SEEDS = (
+EXAMPLES = (
     ("data_processing", {"data": "test data"}, "processed"),
     ("email_sending", {"to": "recipient@example.com"}, "sent"),
     ("file_processing", {"filename": "your_file.txt"}, "processed"),
@@ -24,8 +24,8 @@ SEEDS = (
 )
 
 
-@pytest.mark.parametrize(("task_type", "parameters", "field"), SEEDS, ids=[seed[0] for seed in SEEDS])
-def test_a_seed_body_works_as_it_stands(
+@pytest.mark.parametrize(("task_type", "parameters", "field"), EXAMPLES, ids=[each[0] for each in EXAMPLES])
+def test_an_example_works_as_it_stands(
     service: Service, task_type: str, parameters: dict[str, str], field: str
 ) -> None:
     answer = service.ask("POST", "/api/tasks", json={"task_type": task_type, "parameters": parameters})
@@ -40,7 +40,7 @@ def test_a_seed_body_works_as_it_stands(
     assert field in task["result"], task["result"]
 
 
-def test_the_first_seeds_endpoints_insert_count_list_and_delete(service: Service) -> None:
+def test_the_endpoints_of_the_table_insert_count_list_and_delete(service: Service) -> None:
     answer = service.ask("GET", "/insert/2500")
     assert answer.status_code == 202, answer.text
     service.succeeded(answer.json()["task_id"])

@@ -13,7 +13,7 @@ from tasks import catalog
 from tests.recording import configure
 
 #: The bodies that the README shows, as they stand.
-SEED_BODIES: dict[str, dict[str, Any]] = {
+EXAMPLES: dict[str, dict[str, Any]] = {
     "data_processing": {"data": "test data"},
     "bulk_insert": {},
     "csv_import": {"filename": "people.csv"},
@@ -32,7 +32,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.cache_clear()
 
 
-@pytest.mark.parametrize("name", SEED_BODIES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_type_is_registered_with_its_worker(name: str) -> None:
     found = catalog.get(name)
     assert found.worker == WORKERS.get(name, "data")
@@ -40,16 +40,16 @@ def test_every_type_is_registered_with_its_worker(name: str) -> None:
     assert found.summary.endswith(".")
 
 
-@pytest.mark.parametrize("name", SEED_BODIES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_are_accepted_as_they_stand(name: str) -> None:
     model = catalog.get(name).parameters
     schema = model.model_json_schema()
     assert schema["additionalProperties"] is False
-    for example in [SEED_BODIES[name], *schema["examples"]]:
+    for example in [EXAMPLES[name], *schema["examples"]]:
         model.model_validate(example)
 
 
-@pytest.mark.parametrize("name", SEED_BODIES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_parameters_come_back_from_the_ledger_unchanged(name: str) -> None:
     model = catalog.get(name).parameters
     for example in model.model_json_schema()["examples"]:

@@ -27,7 +27,7 @@ def run(data: Any, **parameters: Any) -> Any:
     return process(RecordingAttempt(), DataProcessing.model_validate({"data": data, **parameters}))
 
 
-def test_the_seeds_body_counts_its_words() -> None:
+def test_the_example_body_counts_its_words() -> None:
     result = run("test data")
     assert result["processed"] is True
     assert result["operation"] == "word_count"

@@ -40,7 +40,7 @@ def part(message: EmailMessage, subtype: str) -> str:
     return str(found.get_content()).replace("\r\n", "\n")
 
 
-def test_the_seeds_body_makes_a_whole_message() -> None:
+def test_the_example_body_makes_a_whole_message() -> None:
     message = sent(to="recipient@example.com")
     assert message["To"] == "recipient@example.com"
     assert message["From"] == "Sluice <sluice@example.org>"

@@ -56,7 +56,7 @@ def picture(width: int, height: int, *, mode: str = "RGB", kind: str = "PNG", **
     return encoded.getvalue()
 
 
-def test_the_seeds_body_sums_a_file_up() -> None:
+def test_the_example_body_sums_a_file_up() -> None:
     upload("your_file.txt", "Hello, wörld\nlast line".encode())
     assert run("your_file.txt") == {
         "processed": True,
