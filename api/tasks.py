@@ -137,8 +137,8 @@ def history(task_id: str) -> Response:
 def change(task_id: str) -> Response:
     """Change a task that waits, or take a task back with `{"status": "canceled"}`.
 
-    A change, other than that, also wants the scope `write`. A task that runs or is over cannot be changed (409). With `If-Match` and the `ETag` of an answer before, nothing is
-    changed when the task has changed since (412).
+    A change, other than that, also wants the scope `write`. A task that runs or is over cannot be changed (409). With
+    `If-Match` and the `ETag` of an answer before, nothing is changed when the task has changed since (412).
     """
     task_id = reading.task_id(task_id)
     asked = reading.body(schemas.PatchBody)

@@ -1,4 +1,4 @@
-"""The main job, once, over HTTP: a task of each type that empties no table with its result, and a big insert that is stopped in flight.
+"""The main job, once, over HTTP: a task of each type that empties no table, and a big insert stopped in flight.
 
 It fails loudly: each answer is looked at, and the rows are counted before and after the stop.
 """

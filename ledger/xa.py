@@ -25,6 +25,7 @@ Database Management System", ACM TODS 1986: no decision on record means rollback
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,8 @@ XAER_RMERR = 1401
 
 #: Seconds that a new attempt waits for the branch of an older one to be physically gone.
 LOCK_WAIT_SECONDS = 10
+#: So long it waits before it ends the older one's connection, which a monitor has done as a rule.
+GRACE_SECONDS = 1
 #: Seconds that a statement waits for a row or a table that somebody else holds.
 ROW_WAIT_SECONDS = 5
 #: Seconds of silence after which the server drops a branch's connection by itself.
@@ -103,17 +106,25 @@ class Branch:
         self.state = "new"
         #: Rows that the task inserted, changed or deleted here so far.
         self.rows = 0
+        self._connected: Any = None
         self.connection = db.lone_engine(
             db.data_url(branch_id.database), patience_seconds=STATEMENT_SECONDS
         ).connect()
         self.connection_id = int(self.connection.execute(text("SELECT CONNECTION_ID()")).scalar_one())
 
-    def start(self) -> Connection:
-        """Open the branch and write its marker; returns the connection that the task works on."""
+    def start(self, *, is_current: Callable[[], bool] = lambda: False) -> Connection:
+        """Open the branch and write its marker; returns the connection that the task works on.
+
+        `is_current` tells whether its attempt holds the task: every earlier one is over then, also one that is frozen
+        with its branch open. Raises StillHeld.
+        """
         self._configure()
-        lock = {"name": lock_name(self.id.task_id, self.id.database), "wait": LOCK_WAIT_SECONDS}
-        if not self.connection.execute(text("SELECT GET_LOCK(:name, :wait)"), lock).scalar():
-            raise StillHeld(f"an earlier attempt of {self.id.task_id} is still being undone")
+        if not self._lock(GRACE_SECONDS):
+            kill_holder(self.id.task_id, self.id.database, is_over=is_current)
+            if not self._lock(LOCK_WAIT_SECONDS - GRACE_SECONDS):
+                raise StillHeld(f"an earlier attempt of {self.id.task_id} is still being undone")
+        self._connected = self.connection.connection.dbapi_connection
+        event.listen(self.connection, "before_cursor_execute", self._stay_inside)
         self._say("START")
         self.state = "active"
         self.connection.execute(
@@ -122,6 +133,16 @@ class Branch:
         event.listen(self.connection, "after_cursor_execute", self._count)
         failpoints.reach("f7")
         return self.connection
+
+    def _lock(self, wait_seconds: int) -> bool:
+        lock = {"name": lock_name(self.id.task_id, self.id.database), "wait": wait_seconds}
+        return bool(self.connection.execute(text("SELECT GET_LOCK(:name, :wait)"), lock).scalar())
+
+    def _stay_inside(self, connection: Connection, cursor: Any, *_: Any) -> None:
+        """After a rollback SQLAlchemy connects anew when the connection was lost. What is said there is outside of the
+        branch, and would be committed at once."""
+        if connection.connection.dbapi_connection is not self._connected:
+            raise db.Unavailable(f"the connection of the branch on {self.id.database!r} was lost, and all that it held")
 
     def _count(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         if statement.lstrip()[:6].upper() in _CHANGES:
@@ -250,16 +271,19 @@ def settle(branch_id: BranchId, *, commit: bool) -> bool:
     return True
 
 
-def kill_holder(task_id: str, database: str) -> bool:
+def kill_holder(task_id: str, database: str, *, is_over: Callable[[], bool]) -> bool:
     """End the connection that holds the task's lock; the server then undoes what is not prepared.
 
-    KILL CONNECTION, because KILL QUERY between two statements hits nothing. True when there was one.
+    `is_over` is asked once the holder is known: whether every attempt that can have the lock by then is over. Whoever
+    froze since he looked at the row would otherwise end the connection of a later attempt. KILL CONNECTION, because
+    KILL QUERY between two statements hits nothing. True when there was one.
     """
     with db.translated(), _resolver(database).connect() as connection:
         holder = connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": lock_name(task_id, database)}).scalar()
-        if holder is None:
+        if holder is None or not is_over():
             return False
         try:
+            # Ids of connections are used again after a server's restart, which this connection would not outlive.
             connection.exec_driver_sql(f"KILL CONNECTION {int(holder)}")
         except (OperationalError, InternalError) as error:
             log.info("connection was gone before its KILL: %s", db.error_code(error), extra={"task_id": task_id})

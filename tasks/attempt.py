@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypedDict
 from sqlalchemy import Connection
 
 import failpoints
-from ledger import transitions, xa
+from ledger import queries, transitions, xa
+from ledger.states import State
 from ledger.transitions import Claim
 from settings import DATA, settings
 
@@ -132,12 +133,16 @@ class Attempt:
             self.check()
         branch = self.branches[name] = xa.Branch(xa.BranchId(self.task_id, self.number, name))
         try:
-            branch.start()
+            branch.start(is_current=self._is_current)
         except BaseException:
             # A handler that tries again must not get a connection without a branch: its rows would be committed.
             del self.branches[name]
             branch.close()
             raise
+
+    def _is_current(self) -> bool:
+        row = queries.standing(self.task_id)
+        return row is not None and row.state is State.RUNNING and row.attempt == self.number
 
     def begin_last_step(self) -> None:
         """For a participant whose commit must not be done twice: note that from here on its outcome is unknown until

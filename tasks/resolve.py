@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 import failpoints
 from ledger import db, leadership, queries, transitions, xa
 from ledger.queries import Standing
-from ledger.states import State
+from ledger.states import ACTIVE, State
 from ledger.xa import BranchId
 from settings import settings
 from tasks import failure, results, revoke
@@ -100,7 +100,8 @@ def _carry_out(branch: BranchId, *, commit: bool) -> bool:
     failpoints.reach("f17")
     if not xa.settle(branch, commit=commit):
         # MariaDB: the session that prepared it still lives, and holds the task's lock. It has nothing left to say.
-        xa.kill_holder(branch.task_id, branch.database)
+        # While it lives nobody else can have the lock.
+        xa.kill_holder(branch.task_id, branch.database, is_over=lambda: not xa.settle(branch, commit=commit))
         return False
     log.warning(
         "settled a branch in doubt: %s",
@@ -168,5 +169,10 @@ def _expire(row: Standing) -> bool:
 
 
 def _end_connections(row: Standing) -> None:
-    for name in row.participants:
-        xa.kill_holder(row.task_id, name)
+    """What is left undone here, because a database is away or this monitor dies, the next attempt does (`Attempt`)."""
+
+    def is_over() -> bool:
+        now = queries.standing(row.task_id)
+        return now is not None and now.attempt == row.attempt and now.state not in ACTIVE
+
+    _each(row.participants, lambda name: xa.kill_holder(row.task_id, name, is_over=is_over))

@@ -18,6 +18,7 @@ from typing import Any
 import failpoints
 from ledger import db, queries, transitions, xa
 from ledger.callers import EVERYBODY, Caller
+from ledger.queries import Standing
 from ledger.states import WAITING, State
 from settings import settings
 from tasks import catalog
@@ -103,17 +104,19 @@ def _see_undone(task_id: str, attempt: int, until: float) -> Stop:
 
 
 def undo(task_id: str, attempt: int) -> bool:
-    """For a task in `revoking`: end its connections, roll its prepared branches back, and confirm once nothing is left.
+    """For an attempt in `revoking`: end its connections, roll its prepared branches back, and confirm once nothing is
+    left.
 
-    Safe from any process and at any time: the row was won, so that no attempt can decide any more.
+    Safe from any process and at any time: the row was won, so that neither this attempt nor an earlier one can decide
+    any more. A later one can, if the task was tried again while whoever runs this was frozen: it is left alone.
     """
     row = queries.standing(task_id)
-    if row is None or row.state is not State.REVOKING:
+    if row is None or not _is_revoking(row, attempt):
         return False
     away: Exception | None = None
     for name in row.participants:
         try:
-            _undo_on(name, task_id)
+            _undo_on(name, task_id, attempt)
         except xa.OUT_OF_REACH as error:
             # Locks on the other databases do not have to wait for this one.
             away = error
@@ -122,10 +125,14 @@ def undo(task_id: str, attempt: int) -> bool:
     return confirm(task_id, attempt, databases=row.participants, rows_undone=row.progress_done)
 
 
-def _undo_on(database: str, task_id: str) -> None:
-    xa.kill_holder(task_id, database)
+def _is_revoking(row: Standing | None, attempt: int) -> bool:
+    return row is not None and row.state is State.REVOKING and row.attempt == attempt
+
+
+def _undo_on(database: str, task_id: str, attempt: int) -> None:
+    xa.kill_holder(task_id, database, is_over=lambda: _is_revoking(queries.standing(task_id), attempt))
     for branch in xa.recover(database):
-        if branch.task_id == task_id:
+        if branch.task_id == task_id and branch.attempt <= attempt:
             xa.settle(branch, commit=False)
 
 

@@ -124,7 +124,7 @@ def left_prepared(task_id: str) -> None:
     branch.start()
     branch.prepare()
     branch.close()
-    eventually(lambda: not xa.kill_holder(task_id, "data"))
+    eventually(lambda: not life.kill_holder(task_id, "data"))
     transitions.give_up(task_id, 1, error=failure.silent("WorkerLost", "died"), remark="died")
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -36,8 +40,15 @@ def prepared(task_id: str, attempt: int = 1, database: str = db.DATA) -> BranchI
     branch.start().execute(text("INSERT INTO data (field1) VALUES ('left behind')"))
     branch.prepare()
     branch.close()
-    eventually(lambda: not xa.kill_holder(task_id, database))
+    eventually(lambda: not life.kill_holder(task_id, database))
     return branch.id
+
+
+def is_free(task_id: str, database: str) -> bool:
+    """Whether no connection holds the task's lock there."""
+    with db.data(database).connect() as connection:
+        lock = {"name": xa.lock_name(task_id, database)}
+        return bool(connection.execute(text("SELECT IS_FREE_LOCK(:name)"), lock).scalar())
 
 
 def seen() -> Fate:
@@ -246,6 +257,67 @@ def test_a_lease_runs_out_elsewhere_while_a_database_is_away(database_away: str)
     life.let_pass(10)
     resolve.expire_leases()
     assert {life.state(each) for each in [*stuck, task_id]} == {State.RETRYING}
+
+
+def test_a_database_that_is_away_keeps_no_connection_on_another_from_being_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task_id = life.accept("fan_out_insert", {"rows": 3_000})
+    with life.child(life.hit_after("prepare", signal.SIGSTOP, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.is_frozen(pid))
+        kill_holder, [first, *_] = xa.kill_holder, life.standing(task_id).participants
+
+        def away(task: str, database: str, **named: Any) -> bool:
+            if database == first:
+                raise db.Unavailable("not there")
+            return kill_holder(task, database, **named)
+
+        monkeypatch.setattr(xa, "kill_holder", away)
+        life.let_pass(100)
+        assert resolve.expire_leases() == 1
+        for name in life.standing(task_id).participants[1:]:
+            eventually(partial(is_free, task_id, name))
+
+
+def test_a_monitor_that_froze_before_ending_a_connection_leaves_a_later_attempt_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task_id = life.accept("bulk_insert", {"rows": 3_000})
+    life.claim(task_id)
+    transitions.join(task_id, 1, db.DATA)
+    life.let_pass(100)
+    kill_holder = xa.kill_holder
+    with ExitStack() as children:
+
+        def freeze(*task: Any, **named: Any) -> bool:
+            monkeypatch.setattr(xa, "kill_holder", kill_holder)
+            life.release(task_id)
+            later = life.hit_after("progress", signal.SIGSTOP, life.worker_child(task_id, 2))
+            frozen.append(children.enter_context(life.child(later)))
+            eventually(lambda: life.is_frozen(frozen[0]))
+            return kill_holder(*task, **named)
+
+        frozen: list[int] = []
+        monkeypatch.setattr(xa, "kill_holder", freeze)
+        assert resolve.expire_leases() == 1
+        os.kill(frozen[0], signal.SIGCONT)
+        assert life.end_of(frozen[0]) == 0
+    assert (life.state(task_id), life.rows(), life.task(task_id).attempt) == (State.SUCCEEDED, 3_000, 2)
+
+
+def test_an_attempt_ends_the_connection_of_a_frozen_one_that_nobody_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = life.accept("bulk_insert", {"rows": 3_000})
+    with life.child(life.hit_after("progress", signal.SIGSTOP, life.worker_child(task_id))) as pid:
+        eventually(lambda: life.is_frozen(pid))
+        life.let_pass(100)
+        with monkeypatch.context() as dying:
+            dying.setattr(resolve, "_end_connections", lambda row: None)
+            assert resolve.expire_leases() == 1
+        assert not xa.is_undone(task_id, db.DATA)
+        life.release(task_id)
+        with life.child(life.worker_child(task_id, 2)) as second:
+            assert life.end_of(second) == 0
+        assert (life.state(task_id), life.rows()) == (State.SUCCEEDED, 3_000)
 
 
 def test_an_expired_attempts_connection_is_ended_although_its_type_declared_none() -> None:

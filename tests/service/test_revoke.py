@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import pytest
 
-from ledger import db, queries, transitions, xa
+from ledger import db, queries, replay, transitions, xa
 from ledger.states import State
 from tasks import resolve, revoke
 from tasks.revoke import UnknownTask, Verdict
@@ -166,6 +167,39 @@ def test_a_stop_is_not_confirmed_while_anything_is_left(step: str) -> None:
         assert life.state(task_id) is State.REVOKING
         eventually(lambda: revoke.undo(task_id, 1))
     assert (life.state(task_id), life.in_doubt()) == (State.REVOKED, [])
+
+
+@pytest.mark.parametrize(("step", "number"), [("progress", signal.SIGSTOP), ("decide", signal.SIGKILL)])
+def test_a_stop_that_thaws_late_leaves_a_later_attempt_alone(
+    step: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = life.accept("bulk_insert", {"rows": 3_000})
+    life.claim(task_id)
+    transitions.join(task_id, 1, "data")
+    transitions.stop(task_id, remark="by a test")
+    kill_holder = xa.kill_holder
+    with ExitStack() as children:
+
+        def freeze(*task: Any, **named: Any) -> bool:
+            """What becomes of the task while whoever stops it stands still."""
+            monkeypatch.setattr(xa, "kill_holder", kill_holder)
+            assert revoke.undo(task_id, 1), "by another"
+            replay.replay(task_id, by="a test", note="after all")
+            pid = children.enter_context(life.child(life.hit_after(step, number, life.worker_child(task_id, 2))))
+            eventually(lambda: life.is_frozen(pid) if number is signal.SIGSTOP else life.end_of(pid))
+            frozen.append(pid)
+            return kill_holder(*task, **named)
+
+        frozen: list[int] = []
+        monkeypatch.setattr(xa, "kill_holder", freeze)
+        assert not revoke.undo(task_id, 1)
+        if number is signal.SIGSTOP:
+            os.kill(frozen[0], signal.SIGCONT)
+            assert life.end_of(frozen[0]) == 0
+        else:
+            life.rounds_until(lambda: life.state(task_id) is not State.COMMITTING)
+    assert (life.state(task_id), life.rows(), life.in_doubt()) == (State.SUCCEEDED, 3_000, [])
+    assert life.task(task_id).attempt == 2
 
 
 def test_two_stops_at_once_agree_and_count_once() -> None:

@@ -48,6 +48,19 @@ def is_free() -> bool:
         return bool(connection.execute(text("SELECT IS_FREE_LOCK(:name)"), lock).scalar())
 
 
+def test_a_branch_that_was_lost_is_never_worked_on_outside(branch: Callable[..., Branch]) -> None:
+    connection = branch().connection
+    life.kill_holder(TASK_ID, db.DATA)
+    with pytest.raises(DBAPIError):
+        connection.execute(insert(data), [{"field1": "lost"}])
+    # A handler that thinks it can go on from here.
+    connection.rollback()
+    for _ in range(2):
+        with pytest.raises(db.Unavailable, match="was lost"):
+            connection.execute(insert(data), [{"field1": "outside"}])
+    assert life.rows() == 0
+
+
 def is_mariadb() -> bool:
     """MariaDB ties a prepared branch to the session that prepared it; MySQL lets go of it."""
     with db.data().connect() as connection:
@@ -207,7 +220,7 @@ def test_a_branch_in_its_owners_hands_is_settled_by_others_on_mysql_only(
     is_held = is_mariadb()
     assert xa.settle(mine.id, commit=commit) is not is_held
     assert xa.recover(db.DATA) == ([mine.id] if is_held else [])
-    assert xa.kill_holder(TASK_ID, db.DATA)
+    assert life.kill_holder(TASK_ID, db.DATA)
     eventually(lambda: xa.settle(mine.id, commit=commit))
     assert life.rows() == (1 if commit else 0)
 
@@ -235,13 +248,13 @@ def test_only_branches_of_our_own_are_listed(branch: Callable[..., Branch]) -> N
 
 
 def test_killing_nobody_is_no_feat() -> None:
-    assert not xa.kill_holder(TASK_ID, db.DATA)
+    assert not life.kill_holder(TASK_ID, db.DATA)
     assert xa.is_undone(TASK_ID, db.DATA)
 
 
 def test_a_kill_hits_only_the_holder_of_the_lock(branch: Callable[..., Branch]) -> None:
     mine, other = branch(), branch(task_id=TASK_ID[:-1] + "2")
-    assert xa.kill_holder(TASK_ID, db.DATA)
+    assert life.kill_holder(TASK_ID, db.DATA)
     eventually(is_free)
     other.prepare()
     other.commit()
@@ -265,7 +278,7 @@ def test_the_lock_is_free_only_after_the_rollback(branch: Callable[..., Branch])
     mine = branch(rows=1)
     for _ in range(40):
         mine.connection.execute(insert(data), [{"field1": str(row)} for row in range(1_000)])
-    xa.kill_holder(TASK_ID, db.DATA)
+    life.kill_holder(TASK_ID, db.DATA)
     eventually(is_free, every=0.001)
     with db.data().connect() as connection:
         connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")
