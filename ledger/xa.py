@@ -46,10 +46,9 @@ XAER_NOTA = 1397
 #: XAER_RMERR, which MySQL says to XA RECOVER when it means that a privilege is missing.
 XAER_RMERR = 1401
 
-#: Seconds that a new attempt waits for the branch of an older one to be physically gone.
-LOCK_WAIT_SECONDS = 10
-#: So long it waits before it ends the older one's connection, which a monitor has done as a rule.
-GRACE_SECONDS = 1
+#: Seconds that a new attempt waits for an older one to end before it ends its connection, as a monitor has done as a
+#: rule; and seconds until the branch is physically gone after that.
+GRACE_SECONDS, LOCK_WAIT_SECONDS = 1, 9
 #: Seconds that a statement waits for a row or a table that somebody else holds.
 ROW_WAIT_SECONDS = 5
 #: Seconds of silence after which the server drops a branch's connection by itself.
@@ -121,7 +120,7 @@ class Branch:
         self._configure()
         if not self._lock(GRACE_SECONDS):
             kill_holder(self.id.task_id, self.id.database, is_over=is_current)
-            if not self._lock(LOCK_WAIT_SECONDS - GRACE_SECONDS):
+            if not self._lock(LOCK_WAIT_SECONDS):
                 raise StillHeld(f"an earlier attempt of {self.id.task_id} is still being undone")
         self._connected = self.connection.connection.dbapi_connection
         event.listen(self.connection, "before_cursor_execute", self._stay_inside)
