@@ -93,9 +93,13 @@ def _task(task: Mapping[str, Any], firing: Firing, *, caller: Caller) -> NewTask
 
 def fire(seen: Due) -> Ticket | None:
     """Let one tick become what it should; the ticket is the caller's to send, if there is one."""
-    plan = misfires.plan(
-        cron.parsed(seen.cron, seen.timezone), seen.tick, now=seen.now, policy=seen.misfire_policy
-    )
+    try:
+        plan = misfires.plan(
+            cron.parsed(seen.cron, seen.timezone), seen.tick, now=seen.now, policy=seen.misfire_policy
+        )
+    except Exception as error:  # noqa: BLE001  such as a time zone that is not there any more
+        _put_off(seen, seen.tick, error)
+        return None
     remark = _passed(seen, plan.tick) if plan.passes_over else None
     if plan.tick is None:
         schedules.pass_over(seen, then=plan.then, remark=remark or "")
@@ -108,12 +112,14 @@ def fire(seen: Due) -> Ticket | None:
         schedules.pass_over(seen, then=plan.then, remark=f"{_at(plan.tick)} made no task: {_why(error)}")
     except (db.Unavailable, leadership.Deposed):
         raise
-    except Exception as error:  # one that cannot be fired must not keep the others waiting
-        log.exception("could not fire %s", seen.schedule_id, extra={"action": "tick_failed"})
-        schedules.postpone(
-            seen, seconds=BROKEN_SECONDS, remark=f"{_at(plan.tick)} waits: {type(error).__name__}"
-        )
+    except Exception as error:  # noqa: BLE001  one that cannot be fired must not keep the others waiting
+        _put_off(seen, plan.tick, error)
     return None
+
+
+def _put_off(seen: Due, tick: datetime, error: Exception) -> None:
+    log.error("could not fire %s", seen.schedule_id, exc_info=error, extra={"action": "tick_failed"})
+    schedules.postpone(seen, seconds=BROKEN_SECONDS, remark=f"{_at(tick)} waits: {type(error).__name__}")
 
 
 def _fire(seen: Due, tick: datetime, then: datetime | None, remark: str | None) -> Ticket | None:

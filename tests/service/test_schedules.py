@@ -342,6 +342,18 @@ def test_a_tick_that_fails_for_no_known_reason_waits_and_keeps_nobody_waiting(
     assert len(tasks_of(sound)) == 1
 
 
+def test_a_zone_that_is_none_any_more_keeps_nobody_waiting() -> None:
+    broken, sound = schedule(), schedule()
+    with db.transaction() as connection:
+        connection.execute(update(rows).where(rows.c.id == broken).values(timezone="Nowhere/Gone"))
+    come(broken, 1)
+    come(sound)
+    assert go_round() == 1
+    assert "waits: UnknownZone" in row(broken).remark
+    assert row(broken).due_at > now() + timedelta(seconds=30)
+    assert (len(tasks_of(broken)), len(tasks_of(sound))) == (0, 1)
+
+
 def test_an_owner_has_so_many_schedules_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedules, "MOST_SCHEDULES", 2)
     ada = of_ada()
