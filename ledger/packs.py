@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, case, literal, select
+from sqlalchemy import Connection, case, func, literal, select
 from sqlalchemy.sql.elements import ColumnElement, TextClause
 
 from ledger import db, limits, moving, outbox, pauses, transitions
@@ -43,14 +43,32 @@ def claim(
         )
         rows = [row for row in free if Terms(row.queue, row.timeout_seconds) == tickets[row.id]]
         values = transitions.begun(FIRST, worker=worker, lease_seconds=lease_seconds)
-        moving.many(connection, "claimed", rows, values=values, attempt=FIRST, detail={"worker": worker})
+        moving.many(connection, "claimed", rows, values=values, attempt=FIRST, detail=transitions.claimant(worker))
+        if _is_limited(connection, [row.id for row in rows]):
+            raise _Limited
         if told := [row.id for row in rows if row.webhook]:
             outbox.put(connection, MOVES["claimed"], told)
         if rows:
             transitions.count_inversion(connection, rows[0].id, better_queues)
         return [Claim(row.id, FIRST, *row[2:]) for row in rows]
 
-    return db.transact(work)
+    try:
+        return db.transact(work)
+    except _Limited:
+        return []
+
+
+class _Limited(Exception):
+    """A limit was set between the look at the tasks and their claim: each of them goes alone, and asks it."""
+
+
+def _is_limited(connection: Connection, task_ids: Sequence[str]) -> bool:
+    """Whoever counts under a limit that is young waits for tasks that are moved already (`limits.locked`), so that none
+    is overlooked which are moved before this looks."""
+    if not task_ids:
+        return False
+    free = select(func.count()).select_from(tasks).where(tasks.c.id.in_(task_ids), limits.IS_FREE)
+    return connection.execute(free).scalar_one() < len(task_ids)
 
 
 def finish(results: Mapping[str, Any]) -> set[str]:

@@ -6,11 +6,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from ledger import db, dispatches, packs, pauses, queries, transitions
+from ledger import db, dispatches, moving, packs, pauses, queries, transitions
 from ledger.limits import Limit, Subject, Whose, put
 from ledger.models import events, tasks, webhook_deliveries
 from ledger.states import State
@@ -98,6 +99,22 @@ def test_what_a_pack_writes_of_a_task_is_what_is_written_of_one_alone() -> None:
     assert {name: ours[name] for name in ours.keys() - its_own} == {name: told[name] for name in told.keys() - its_own}
     for one, other in zip(queries.history(alone), queries.history(together.task_id), strict=True):
         assert one[3:] == other[3:]
+
+
+def test_a_limit_that_is_set_while_a_pack_is_claimed_holds_for_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets, alone = accept(3), life.accept()
+    many = moving.many
+
+    def many_after_a_limit(*moved: Any, **named: Any) -> None:
+        monkeypatch.setattr(moving, "many", many)
+        put(Limit(Whose(Subject.TYPE, "test_quick"), 1, None))
+        life.claim(alone)
+        many(*moved, **named)
+
+    monkeypatch.setattr(moving, "many", many_after_a_limit)
+    assert claim(tickets) == []
+    assert states(tickets) == ["queued"] * 3
+    assert life.state(alone) is State.RUNNING
 
 
 def test_a_pack_that_overtakes_a_more_urgent_task_counts_as_one_inversion() -> None:
