@@ -87,6 +87,16 @@ def standing(task_id: str, *, caller: Caller = EVERYBODY) -> Standing | None:
     return _standing_of(row) if row else None
 
 
+def claimant(task_id: str, attempt: int) -> dict[str, Any] | None:
+    """Who claimed an attempt: its `worker`, and the `pid` of its child."""
+    claims = select(events.c.detail).where(
+        events.c.task_id == task_id, events.c.event == "claimed", events.c.attempt == attempt
+    )
+    with db.reading() as connection:
+        found: dict[str, Any] | None = connection.execute(claims).scalar()
+    return found
+
+
 def state(task_id: str, *, caller: Caller = EVERYBODY) -> State | None:
     with db.reading() as connection:
         found = connection.execute(select(tasks.c.state).where(tasks.c.id == task_id, owned(caller))).scalar()

@@ -6,6 +6,7 @@ whether it won. A loss is normal: somebody else was first, and the row says who.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,7 +76,7 @@ def claim(
             attempt=attempt - 1,
             values=begun(attempt, worker=worker, lease_seconds=lease_seconds),
             event_attempt=attempt,
-            detail={"worker": worker},
+            detail=claimant(worker),
             also=also,
         )
 
@@ -93,6 +94,11 @@ def claim(
         return None
 
     return db.transact(work)
+
+
+def claimant(worker: str) -> dict[str, Any]:
+    """What the audit row of a claim says of whoever has won it: its worker, and this very process."""
+    return {"worker": worker, "pid": os.getpid()}
 
 
 def is_in_time() -> ColumnElement[bool]:

@@ -73,16 +73,20 @@ class Settled(Request):
     def _tell_ledger(self, error: BaseException) -> None:
         match error:
             case WorkerLostError():
-                parent.worker_lost(self.id, self.attempt, str(error))
+                parent.worker_lost(self.id, self.attempt, str(error), child=self._child)
             case TimeLimitExceeded():
                 # Dead before the ledger knows: the next attempt must not meet this one's locks.
                 _kill(self.worker_pid)
-                parent.timed_out(self.id, self.attempt, self.time_limits[0])
+                parent.timed_out(self.id, self.attempt, self.time_limits[0], child=self._child)
             case SystemExit() | Terminated():
                 log.debug("its child was told to leave", extra={"task_id": self.id})
             case _:
                 extra = {"task_id": self.id, "attempt": self.attempt}
                 log.error("an attempt's life cycle broke", exc_info=error, extra=extra)
+
+    @property
+    def _child(self) -> parent.Child:
+        return parent.Child(self.hostname, self.worker_pid)
 
     def _let_go(self, error: BaseException) -> None:
         if isinstance(error, WorkerLostError | SystemExit | Terminated):

@@ -109,13 +109,13 @@ def hang(pull: priority.Pull) -> None:
     fill(pull)
 
 
-def worker_lost(task_id: str, number: int, reason: str) -> None:
+def worker_lost(task_id: str, number: int, reason: str, *, child: parent.Child) -> None:
     record("lost", task_id, reason=reason)
     while os.path.exists(f"{os.environ['RECORD']}.slow"):
         time.sleep(0.01)
 
 
-def timed_out(task_id: str, number: int, seconds: float) -> None:
+def timed_out(task_id: str, number: int, seconds: float, *, child: parent.Child) -> None:
     record("timed out", task_id, seconds=seconds)
 
 

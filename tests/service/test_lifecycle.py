@@ -16,6 +16,7 @@ from ledger import db, queries, transitions, xa
 from ledger.states import State
 from tasks import heartbeat, lifecycle, parent, resolve, results, revoke
 from tasks.attempt import Attempt, LeaseLost, Stopped
+from tasks.parent import Child
 from tasks.revoke import Verdict
 from tests import life, task_types
 from tests.conftest import eventually
@@ -139,8 +140,15 @@ def test_a_result_that_is_too_big_to_keep_fails_the_task_for_good() -> None:
     assert (life.rows(), life.in_doubt()) == (0, [])
 
 
-def test_a_branch_that_did_not_begin_never_takes_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _undoing_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older attempt's connection was ended, and the server is not through with undoing what it did."""
     monkeypatch.setattr(xa, "LOCK_WAIT_SECONDS", 0)
+    monkeypatch.setattr(xa, "kill_holder", lambda *_, **named: named["is_over"]())
+
+
+@pytest.mark.usefixtures("_undoing_much")
+def test_a_branch_that_did_not_begin_never_takes_rows() -> None:
     task_id = life.accept("test_headstrong", max_retries=0)
     with db.data().connect() as older:
         older.exec_driver_sql("SELECT GET_LOCK(%s, 0)", (xa.lock_name(task_id, db.DATA),))
@@ -149,8 +157,8 @@ def test_a_branch_that_did_not_begin_never_takes_rows(monkeypatch: pytest.Monkey
     assert life.rows() == 0
 
 
-def test_a_task_whose_older_attempt_is_still_being_undone_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xa, "LOCK_WAIT_SECONDS", 0)
+@pytest.mark.usefixtures("_undoing_much")
+def test_a_task_whose_older_attempt_is_still_being_undone_is_put_off() -> None:
     task_id = insert(max_retries=0)
     with db.data().connect() as older:
         older.exec_driver_sql("SELECT GET_LOCK(%s, 0)", (xa.lock_name(task_id, db.DATA),))
@@ -392,6 +400,29 @@ def test_a_late_word_of_a_death_touches_no_other_attempt() -> None:
     parent.worker_lost(task_id, 1, "signal 9")
     parent.worker_lost("019aa5c0-0000-7000-8000-000000000001", 1, "signal 9")
     assert life.everything() == before
+
+
+@pytest.mark.parametrize(
+    "child",
+    [Child(life.WORKER, -1), Child("data@elsewhere", os.getpid()), Child("data@elsewhere", None)],
+    ids=["a sibling", "of another worker", "nobody knows which"],
+)
+def test_the_death_of_a_child_that_has_not_claimed_touches_nobody_elses_attempt(child: Child) -> None:
+    """It froze with its ticket, and another child got a second one."""
+    task_id = life.accept(max_retries=0)
+    life.claim(task_id)
+    before = life.everything()
+    parent.worker_lost(task_id, 1, "signal 9", child=child)
+    parent.timed_out(task_id, 1, 615, child=child)
+    assert life.everything() == before
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), None], ids=["known", "unknown"])
+def test_the_death_of_the_child_that_has_claimed_is_told(pid: int | None) -> None:
+    task_id = life.accept()
+    life.claim(task_id)
+    parent.worker_lost(task_id, 1, "signal 9", child=Child(life.WORKER, pid))
+    assert life.state(task_id) is State.RETRYING
 
 
 # --- a child that is frozen, and comes back ------------------------------------------------------------------------
