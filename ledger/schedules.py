@@ -41,7 +41,7 @@ from sqlalchemy.exc import IntegrityError
 from ledger import acceptance, cron, db, deliveries, firings, moving
 from ledger.acceptance import NewTask
 from ledger.callers import EVERYBODY, Caller
-from ledger.cron import BadCron
+from ledger.cron import BadCron, UnknownZone
 from ledger.misfires import Misfire, Overlap
 from ledger.models import api_keys, schedules, tasks
 from ledger.states import State
@@ -205,7 +205,10 @@ def next_ticks(row: Row[Any], number: int) -> list[datetime]:
     if row.next_tick is None:
         return []
     first = row.next_tick.replace(tzinfo=UTC)
-    further = cron.parsed(row.cron, row.timezone).next(number - 1, first)
+    try:
+        further = cron.parsed(row.cron, row.timezone).next(number - 1, first)
+    except (BadCron, UnknownZone):  # it was known when the schedule was made, and is not any more
+        further = []
     return [tick.replace(tzinfo=None) for tick in (first, *further)]
 
 

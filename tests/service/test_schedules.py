@@ -350,6 +350,7 @@ def test_a_zone_that_is_none_any_more_keeps_nobody_waiting() -> None:
     come(sound)
     assert go_round() == 1
     assert "waits: UnknownZone" in row(broken).remark
+    assert len(schedules.next_ticks(schedules.get(broken), 5)) == 1, "it can be shown"
     assert row(broken).due_at > now() + timedelta(seconds=30)
     assert (len(tasks_of(broken)), len(tasks_of(sound))) == (0, 1)
 
