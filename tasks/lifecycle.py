@@ -116,11 +116,13 @@ def is_leaving() -> bool:
     return _leaving
 
 
-def attempt_one(task_id: str, number: int, *, worker: str, terms: Terms | None) -> str | None:
-    """From the claim to the settled row."""
+def attempt_one(
+    task_id: str, number: int, *, worker: str, terms: Terms | None, doubtful: bool = False
+) -> str | None:
+    """From the claim to the settled row. It is `doubtful` when it was claimed before and the answer did not come."""
     with log.about(task_id, number):
         failpoints.reach("f5")
-        claim = _claim(task_id, number, worker, terms)
+        claim = _claim(task_id, number, worker, terms, doubtful)
         if claim is None:
             logger.debug("dropped a ticket: the task is not waiting for it", extra={"action": "ticket_dropped"})
             return state_of(task_id, unless=LIVE)
@@ -147,29 +149,35 @@ def state_of(task_id: str, *, unless: Collection[State] = ()) -> str | None:
     return state.value if state and state not in unless else None
 
 
-def _claim(task_id: str, number: int, worker: str, terms: Terms | None) -> transitions.Claim | None:
+def _claim(
+    task_id: str, number: int, worker: str, terms: Terms | None, doubtful: bool
+) -> transitions.Claim | None:
+    """An absent ledger is waited for: nothing else could be done meanwhile."""
     if _leaving:
         return None
     lease_seconds = settings().lease_seconds
     better = celery_config.better_queues(terms.queue) if terms else ()
-    return _patiently(
-        lambda: transitions.claim(
-            task_id, number, worker=worker, lease_seconds=lease_seconds, terms=terms, better_queues=better
-        )
-    )
-
-
-def _patiently(ask: Callable[[], transitions.Claim | None]) -> transitions.Claim | None:
-    """An absent ledger is waited for: nothing else could be done meanwhile."""
     until = time.monotonic() + INSIST_SECONDS
     while True:
         try:
-            return ask()
+            claim = transitions.claim(
+                task_id, number, worker=worker, lease_seconds=lease_seconds, terms=terms, better_queues=better
+            )
+            if claim is None and doubtful:
+                _let_go_of_own(task_id, number, worker)
+            return claim
         except db.Unavailable:
+            doubtful = True
             if time.monotonic() > until or _leaving:
                 logger.warning("the ledger does not answer, letting go of a ticket")
                 return None
             time.sleep(_PAUSE_SECONDS)
+
+
+def _let_go_of_own(task_id: str, number: int, worker: str) -> None:
+    """A claim that was won, and of which nobody heard, leaves an attempt that nobody makes. It uses up no retry."""
+    if queries.claimant(task_id, number) == transitions.claimant(worker):
+        transitions.hand_back(task_id, number, remark="the answer to its claim was lost")
 
 
 # --- run -----------------------------------------------------------------------------------------------------------

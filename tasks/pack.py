@@ -65,7 +65,8 @@ def run(tickets: Sequence[Ticket], *, worker: str, number: int = 0) -> tuple[lis
     with lifecycle.in_hand():
         failpoints.reach("f5")
         try:
-            pack = Pack(_claim(tickets, worker))
+            claims = _claim(tickets, worker)
+            pack = Pack(claims or ())
         finally:
             tell_claimed(number)
         failpoints.reach("f6")
@@ -78,7 +79,8 @@ def run(tickets: Sequence[Ticket], *, worker: str, number: int = 0) -> tuple[lis
             with heartbeat.shielded():
                 pack.settle()
                 failpoints.reach("f13")
-        return [_state(pack, ticket, worker) for ticket in tickets], usual_seconds(taken)
+        states = [_state(pack, ticket, worker, doubtful=claims is None) for ticket in tickets]
+        return states, usual_seconds(taken)
 
 
 def usual_seconds(taken: Sequence[float]) -> float:
@@ -170,8 +172,8 @@ class Pack:
                 self.states[task_id] = lifecycle.settle(attempt, Done(outcome.result, doubtful=True))
 
 
-def _claim(tickets: Sequence[Ticket], worker: str) -> list[Claim]:
-    """An absent ledger is waited for where each is asked for alone."""
+def _claim(tickets: Sequence[Ticket], worker: str) -> list[Claim] | None:
+    """None when the ledger does not answer: that is waited for where each is asked for alone."""
     if lifecycle.is_leaving():
         return []
     terms = {ticket.task_id: Terms(ticket.queue, ticket.timeout_seconds) for ticket in tickets}
@@ -179,7 +181,7 @@ def _claim(tickets: Sequence[Ticket], worker: str) -> list[Claim]:
     try:
         return packs.claim(terms, worker=worker, lease_seconds=settings().lease_seconds, better_queues=better)
     except db.Unavailable:
-        return []
+        return None
 
 
 def _do(pack: Pack, attempt: Attempt, worker: str) -> None:
@@ -196,10 +198,10 @@ def _do(pack: Pack, attempt: Attempt, worker: str) -> None:
                 ended(state)
 
 
-def _state(pack: Pack, ticket: Ticket, worker: str) -> str | None:
+def _state(pack: Pack, ticket: Ticket, worker: str, *, doubtful: bool) -> str | None:
     if ticket.task_id in pack.states:
         return pack.states[ticket.task_id]
     if pack.is_over_time:
         return UNASKED
     terms = Terms(ticket.queue, ticket.timeout_seconds)
-    return lifecycle.attempt_one(ticket.task_id, ticket.attempt, worker=worker, terms=terms)
+    return lifecycle.attempt_one(ticket.task_id, ticket.attempt, worker=worker, terms=terms, doubtful=doubtful)

@@ -425,6 +425,36 @@ def test_the_death_of_the_child_that_has_claimed_is_told(pid: int | None) -> Non
     assert life.state(task_id) is State.RETRYING
 
 
+def test_a_claim_of_which_nobody_heard_uses_up_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = life.accept(max_retries=0)
+    claim = transitions.claim
+
+    def unheard(*task: Any, **named: Any) -> None:
+        monkeypatch.setattr(transitions, "claim", claim)
+        assert claim(*task, **named)
+        raise db.Unavailable("its answer was lost")
+
+    monkeypatch.setattr(transitions, "claim", unheard)
+    life.work(task_id)
+    assert life.names_of_events(task_id) == ["accepted", "claimed", "handed_back"]
+    life.work(task_id, 2)
+    assert (life.state(task_id), life.task(task_id).retries) == (State.SUCCEEDED, 0)
+
+
+def test_a_claim_that_others_won_meanwhile_is_left_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = life.accept()
+    claim = transitions.claim
+
+    def late(*task: Any, **named: Any) -> None:
+        monkeypatch.setattr(transitions, "claim", claim)
+        assert claim(*task, **named | {"worker": "data@elsewhere"})
+        raise db.Unavailable("it was asked too late")
+
+    monkeypatch.setattr(transitions, "claim", late)
+    life.work(task_id)
+    assert life.names_of_events(task_id) == ["accepted", "claimed"]
+
+
 # --- a child that is frozen, and comes back ------------------------------------------------------------------------
 
 

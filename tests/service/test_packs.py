@@ -274,6 +274,19 @@ def test_a_ledger_that_does_not_answer_a_claim_is_asked_for_each_alone(monkeypat
     assert run(accept(2)) == ["succeeded", "succeeded"]
 
 
+def test_a_claim_of_a_pack_of_which_nobody_heard_uses_up_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets = accept(3, max_retries=0)
+    claim = packs.claim
+
+    def unheard(*pack: Any, **named: Any) -> None:
+        assert len(claim(*pack, **named)) == 3
+        raise db.Unavailable("its answer was lost")
+
+    monkeypatch.setattr(packs, "claim", unheard)
+    run(tickets)
+    assert states(tickets) == ["queued"] * 3
+
+
 def test_tasks_of_a_pack_whose_child_died_are_tried_again_alone() -> None:
     tickets = accept(3)
 
