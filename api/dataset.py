@@ -13,7 +13,7 @@ from flask import Blueprint, Response, jsonify
 from api import answers, auth, browsers, reading, schemas, told, verdicts, waiting
 from api.described import describe
 from api.problems import BadRequest, problem
-from ledger import queries
+from ledger import db, queries
 from ledger.callers import Scope
 from ledger.states import State
 from tasks import outcome, submit
@@ -117,7 +117,7 @@ def _rows(num: str) -> int:
 
 def _insert_outcome(task_id: str) -> Response:
     with waiting.allowed(INSERT_SECONDS) as seconds:
-        row = outcome.wait(task_id, seconds, caller=auth.caller(), unless=waiting.leaving())
+        row = _outcome(task_id, seconds)
     if row is None:
         return _still_running(task_id, "The insert is still running; ask for its status.")
     if row.state != State.SUCCEEDED:
@@ -164,7 +164,7 @@ def delete_all() -> Response:
     [task] = submit.submit(
         [Submission("truncate_table", {"table": "data"}, priority="high", max_retries=0)], caller=auth.caller()
     )
-    row = outcome.wait(task.task_id, DELETE_SECONDS, caller=auth.caller())
+    row = _outcome(task.task_id, DELETE_SECONDS)
     if row is None:
         return _still_running(task.task_id, "The rows are still being deleted; ask for its status.")
     if row.state != State.SUCCEEDED:
@@ -194,6 +194,14 @@ def get_data() -> Response:
 def get_data_count() -> Response:
     """How many rows the table has."""
     return jsonify({"success": True, "count": dataset.count()})
+
+
+def _outcome(task_id: str, seconds: float) -> Any:
+    """The task once it is over. None when it is not in time, or when the ledger goes away meanwhile: it is accepted."""
+    try:
+        return outcome.wait(task_id, seconds, caller=auth.caller(), unless=waiting.leaving())
+    except db.Unavailable:
+        return None
 
 
 def _still_running(task_id: str, message: str) -> Response:

@@ -15,7 +15,8 @@ from werkzeug.test import TestResponse
 
 from api import auth, create_app, streams, waiting
 from cli.stack import Stack
-from ledger import keys, transitions
+from ledger import db, keys, queries, transitions
+from ledger.states import State
 from tests import doors, life, task_types  # noqa: F401  registers the types
 from tests.conftest import eventually
 from tests.doors import door_for
@@ -120,6 +121,23 @@ def test_a_submission_that_takes_longer_is_accepted(door: FlaskClient) -> None:
     answer = door.post("/api/tasks", json=QUICK, headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.get_json()["state"]) == (202, "queued")
     assert "Preference-Applied" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", "/api/tasks", QUICK), ("POST", "/dpd_insert/10", None), ("DELETE", "/delete_all", None)],
+)
+def test_a_submission_is_accepted_also_when_the_ledger_goes_away_while_it_waits(
+    method: str, path: str, body: Any, door: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise db.Unavailable("it went away just now")
+
+    monkeypatch.setattr(queries, "state", away)
+    answer = door.open(path, method=method, json=body, headers={"Prefer": "wait=5"})
+    assert answer.status_code == 202
+    monkeypatch.undo()
+    assert life.state(answer.get_json()["task_id"]) is State.QUEUED
 
 
 def change(task_id: str, what: str) -> Any:
