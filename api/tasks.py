@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from pydantic_core import to_json
 
 from api import answers, auth, batch, reading, schemas, told, verdicts, waiting
 from api.described import describe
-from ledger import firings, queries
+from ledger import db, firings, queries
 from ledger.callers import Scope
 from ledger.states import State
 from settings import settings
@@ -42,11 +43,19 @@ def create() -> Response:
     caller = auth.caller()
     [task] = submit.submit([submission], caller=caller, once=reading.once(given, owner=caller.owner))
     seconds = reading.asked_wait()
-    if seconds and _ends_within(task.task_id, seconds) and auth.still_opens():
-        response = _shown(task.task_id)
+    if seconds and (response := _ended(task.task_id, seconds)):
         response.headers["Preference-Applied"] = f"wait={seconds}"
         return response
     return _accepted(told.accepted(task), [task], location=f"/api/tasks/{task.task_id}")
+
+
+def _ended(task_id: str, seconds: float) -> Response | None:
+    """The whole of a task that was just accepted, if it ends within that time. A ledger that goes away meanwhile does
+    not make it any less accepted."""
+    with suppress(db.Unavailable):
+        if _ends_within(task_id, seconds) and auth.still_opens():
+            return _shown(task_id)
+    return None
 
 
 @blueprint.post("/batch")
@@ -147,8 +156,12 @@ def change(task_id: str) -> Response:
         auth.also_needs(Scope.WRITE)
         edit.edit(task_id, asked.change(), by="PATCH /api/tasks", seen_at=seen_at, caller=auth.caller())
         return _shown(task_id)
-    stop = verdicts.stop(task_id, by="PATCH /api/tasks")
-    return _shown(task_id, verdict=stop) if stop.took_effect else verdicts.answer(stop)
+    stop = verdicts.stop(task_id, by="PATCH /api/tasks", seen_at=seen_at)
+    if stop.took_effect:
+        # It has, also when the ledger goes away before the task can be shown.
+        with suppress(db.Unavailable):
+            return _shown(task_id, verdict=stop)
+    return verdicts.answer(stop)
 
 
 @blueprint.post("/<task_id>/stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from flask import Response, jsonify
@@ -20,11 +21,12 @@ _SAID = {
 }
 
 
-def stop(task_id: str, *, by: str) -> Stop:
-    """Take a task back, and wait for the undoing as long as the client prefers."""
+def stop(task_id: str, *, by: str, seen_at: datetime | None = None) -> Stop:
+    """Take a task back, and wait for the undoing as long as the client prefers. Raises Stale when it has moved since
+    it was seen."""
     usual = revoke.WAIT_SECONDS
     with waiting.allowed(reading.preferred_wait(usual), otherwise=usual) as seconds:
-        return revoke.stop(task_id, by=by, wait_seconds=seconds, caller=auth.caller())
+        return revoke.stop(task_id, by=by, wait_seconds=seconds, seen_at=seen_at, caller=auth.caller())
 
 
 def answer(stop: Stop, **more: Any) -> Response:

@@ -45,7 +45,6 @@ class Edit:
 
     state: State
     won: bool
-    is_stale: bool = False
     ticket: Ticket | None = None
 
 
@@ -54,12 +53,12 @@ def edit(
 ) -> Edit | None:
     """Change a waiting task; None when there is no such task for this caller.
 
-    `seen_at` is the row's `updated_at` as the caller knows it: a row that moved since is left alone.
+    `seen_at` is the row's `updated_at` as the caller knows it; raises moving.Stale when it moved since.
     """
 
     def work(connection: Connection) -> Edit | None:
         row = connection.execute(
-            select(tasks.c.state, tasks.c.attempt, tasks.c.updated_at)
+            select(tasks.c.state, tasks.c.attempt, tasks.c.queue, tasks.c.updated_at)
             .where(tasks.c.id == task_id, owned(caller))
             .with_for_update()
         ).first()
@@ -67,17 +66,16 @@ def edit(
             return None
         state = State(row.state)
         if seen_at is not None and row.updated_at != seen_at:
-            return Edit(state, won=False, is_stale=True)
+            raise moving.Stale
         if state not in WAITING:
             return Edit(state, won=False)
-        return _change(connection, task_id, state, row.attempt, change, remark)
+        return _change(connection, task_id, row, change, remark)
 
     return db.transact(work)
 
 
-def _change(
-    connection: Connection, task_id: str, state: State, attempt: int, change: Change, remark: str
-) -> Edit:
+def _change(connection: Connection, task_id: str, row: Any, change: Change, remark: str) -> Edit:
+    state, attempt = State(row.state), row.attempt
     values, told = _values(change), change.told()
     if change.priority is not None:
         places.change_priority(connection, task_id, change.priority)
@@ -88,7 +86,8 @@ def _change(
             connection, "postponed", task_id, values=values, event_attempt=attempt, remark=remark, detail=told
         )
         return Edit(State.SCHEDULED, won=True)
-    needs_ticket = state is State.QUEUED and bool(change.queue or change.timeout_seconds)
+    is_elsewhere = change.queue is not None and change.queue != row.queue
+    needs_ticket = state is State.QUEUED and bool(is_elsewhere or change.timeout_seconds)
     if is_ready:
         values.pop("due_at", None)
     if needs_ticket:

@@ -22,6 +22,10 @@ from ledger.trail import Event
 NOW = db.NOW
 
 
+class Stale(Exception):
+    """The task has changed since the caller looked at it; look again."""
+
+
 def move(
     connection: Connection,
     name: str,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -216,7 +217,8 @@ _OVERTAKEN = (
     )
     .limit(1)
 )
-#: The same among those that nobody is just claiming.
+#: The same among those that nobody is just claiming. The one that is found is locked until this claim is on disk, which
+#: takes no longer than its own claim would.
 _LEFT_BEHIND = _OVERTAKEN.with_for_update(skip_locked=True)
 _CLAIMED = select(*CLAIMED, _OVERTAKEN.scalar_subquery()).where(tasks.c.id == bindparam("this"))
 
@@ -398,20 +400,24 @@ class Moved:
     task_type: str
 
 
-def stop(task_id: str, *, remark: str, caller: Caller = EVERYBODY) -> Moved | None:
-    """Take a task back; None when there is no such task.
+def stop(
+    task_id: str, *, remark: str, seen_at: datetime | None = None, caller: Caller = EVERYBODY
+) -> Moved | None:
+    """Take a task back; None when there is no such task. Raises moving.Stale when its row moved after `seen_at`.
 
     Equal states mean that the stop came too late, or a second time, and changed nothing.
     """
 
     def work(connection: Connection) -> Moved | None:
         row = connection.execute(
-            select(tasks.c.state, tasks.c.attempt, tasks.c.task_type)
+            select(tasks.c.state, tasks.c.attempt, tasks.c.task_type, tasks.c.updated_at)
             .where(tasks.c.id == task_id, owned(caller))
             .with_for_update()
         ).first()
         if row is None:
             return None
+        if seen_at is not None and row.updated_at != seen_at:
+            raise moving.Stale
         before, attempt = State(row.state), row.attempt
         if before in WAITING:
             undone = {"rows_undone": 0, "rows_remaining": 0}

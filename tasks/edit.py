@@ -9,6 +9,7 @@ import celery_config
 from ledger import editing, queries
 from ledger.callers import EVERYBODY, Caller
 from ledger.editing import Change
+from ledger.moving import Stale as Stale  # noqa: PLC0414  what an edit raises
 from ledger.states import State
 from tasks import catalog, relay
 from tasks.revoke import UnknownTask
@@ -22,10 +23,6 @@ class NotWaiting(Exception):
         super().__init__(f"the task is {state}; only a task that waits can be changed")
 
 
-class Stale(Exception):
-    """The task has changed since the caller looked at it; look again."""
-
-
 def edit(
     task_id: str, change: Change, *, by: str, seen_at: datetime | None = None, caller: Caller = EVERYBODY
 ) -> None:
@@ -34,14 +31,12 @@ def edit(
     if row is None:
         raise UnknownTask(task_id)
     catalog.insist(row.task_type, caller=caller)
-    if change.priority is not None and change.priority != row.priority:
+    if change.priority is not None:
         queue = celery_config.queue_name(celery_config.worker_of(row.queue), change.priority)
         change = replace(change, queue=queue)
     done = editing.edit(task_id, change, remark=f"by {by}", seen_at=seen_at, caller=caller)
     if done is None:
         raise UnknownTask(task_id)
-    if done.is_stale:
-        raise Stale
     if not done.won:
         raise NotWaiting(task_id, done.state)
     if done.ticket is not None:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -63,12 +64,21 @@ class Stop:
 
 
 def stop(
-    task_id: str, *, by: str, wait_seconds: float = WAIT_SECONDS, caller: Caller = EVERYBODY
+    task_id: str,
+    *,
+    by: str,
+    wait_seconds: float = WAIT_SECONDS,
+    seen_at: datetime | None = None,
+    caller: Caller = EVERYBODY,
 ) -> Stop:
-    """Take a task back. Raises UnknownTask, and `db.Unavailable` before anything was decided."""
+    """Take a task back. `seen_at` is the row's `updated_at` as the caller knows it.
+
+    Raises UnknownTask, Stale when the row moved since, and `db.Unavailable` before anything was decided.
+    """
     until = time.monotonic() + wait_seconds
     while True:
-        moved = transitions.stop(task_id, remark=f"by {by}", caller=caller)
+        moved = transitions.stop(task_id, remark=f"by {by}", seen_at=seen_at, caller=caller)
+        seen_at = None
         if moved is None:
             raise UnknownTask(task_id)
         before, now = moved.before, moved.now

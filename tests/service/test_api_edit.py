@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from ledger import dispatches, editing, queries, transitions
+from api import verdicts
+from ledger import db, dispatches, editing, moving, queries, transitions
 from ledger.callers import Caller, Scope
 from ledger.editing import Change
 from ledger.states import State
 from ledger.tickets import Terms
-from tasks import relay
+from tasks import edit, relay
 from tests import doors, life, task_types  # noqa: F401  registers the types
 
 WAITING: dict[State, dict[str, Any]] = {
@@ -153,8 +155,67 @@ def test_the_ledger_itself_leaves_alone_what_moved_or_is_anothers() -> None:
     stranger = Caller("emmy", frozenset({Scope.WRITE}))
     assert editing.edit(task_id, change, remark="by a stranger", caller=stranger) is None
     assert life.task(task_id).max_retries != 9
-    first, second = (editing.edit(task_id, change, remark="by a test", seen_at=seen_at) for _ in range(2))
-    assert (first and first.won, second and second.won, second and second.is_stale) == (True, False, True)
+    done = editing.edit(task_id, change, remark="by a test", seen_at=seen_at)
+    assert done is not None and done.won
+    for act in (partial(editing.edit, task_id, change), partial(transitions.stop, task_id)):
+        with pytest.raises(moving.Stale):
+            act(remark="by a test", seen_at=seen_at)
+    assert life.state(task_id) is State.QUEUED
+
+
+def test_a_cancel_of_what_was_seen_waiting_takes_nothing_back_that_runs(
+    door: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = life.accept()
+    seen = {"If-Match": door.get(f"/api/tasks/{task_id}").headers["ETag"]}
+    stop = verdicts.stop
+
+    def too_late(*task: Any, **named: Any) -> Any:
+        life.claim(task_id)
+        return stop(*task, **named)
+
+    monkeypatch.setattr(verdicts, "stop", too_late)
+    answer = door.patch(f"/api/tasks/{task_id}", json={"status": "canceled"}, headers=seen)
+    assert (answer.status_code, life.state(task_id)) == (412, State.RUNNING)
+
+
+def test_a_cancel_that_took_effect_says_so_also_when_the_task_cannot_be_shown(
+    door: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = life.accept()
+    stop = verdicts.stop
+
+    def and_then_away(*task: Any, **named: Any) -> Any:
+        done = stop(*task, **named)
+        monkeypatch.setattr(queries, "task", away)
+        return done
+
+    monkeypatch.setattr(verdicts, "stop", and_then_away)
+    answer = door.patch(f"/api/tasks/{task_id}", json={"status": "canceled"})
+    assert (answer.status_code, answer.get_json()["verdict"]) == (200, "stopped_before_start")
+
+
+def away(*_: object, **__: object) -> None:
+    raise db.Unavailable("it went away just now")
+
+
+@pytest.mark.parametrize("wanted", ["normal", "high"])
+def test_two_changes_of_priority_at_once_leave_it_and_its_queue_together(
+    wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = life.accept(priority="normal")
+    look = queries.task
+
+    def look_and_freeze(*task: Any, **named: Any) -> Any:
+        monkeypatch.setattr(queries, "task", look)
+        seen = look(*task, **named)
+        edit.edit(task_id, Change(priority="high"), by="another")
+        return seen
+
+    monkeypatch.setattr(queries, "task", look_and_freeze)
+    edit.edit(task_id, Change(priority=wanted), by="a test")
+    row = life.task(task_id)
+    assert (row.priority, row.queue) == (wanted, f"data.{wanted}")
 
 
 @pytest.mark.parametrize(
