@@ -4,7 +4,7 @@ The databases share no transaction, so the order is what keeps `ledger.verify` t
 
     note     the row names no database any more: from now on nobody expects its marker
     markers  are deleted on every database, only those of the attempt that the row named
-    purge    row and events, in one transaction
+    purge    files that the task made, row and events, while the row is locked
 
 Whoever dies in between leaves a row that is still old, and the next one begins with it again. Each step names the state
 and the age again: a task that was replayed meanwhile is left alone.
@@ -12,7 +12,7 @@ and the age again: a task that was replayed meanwhile is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, literal_column, select, tuple_, update
@@ -85,8 +85,14 @@ def forget_markers(tasks_over: Sequence[Over], database: str) -> None:
         )
 
 
-def purge(tasks_over: Sequence[Over], state: State, *, days: float) -> int:
-    """Delete what is left of them; answers how many tasks that were."""
+def purge(
+    tasks_over: Sequence[Over], state: State, *, days: float, first: Callable[[Collection[str]], object]
+) -> int:
+    """Delete what is left of them; answers how many tasks that were.
+
+    `first` does away with what those have left elsewhere that do go. It is done while their rows are locked: nobody can
+    run such a task again meanwhile, who would miss what it makes.
+    """
 
     def work(connection: Connection) -> int:
         task_ids = connection.execute(
@@ -101,6 +107,7 @@ def purge(tasks_over: Sequence[Over], state: State, *, days: float) -> int:
         ).scalars()
         doomed = list(task_ids)
         if doomed:
+            first(doomed)
             deliveries.forget(connection, doomed)
             connection.execute(delete(events).where(events.c.task_id.in_(doomed)))
             for end in (dependencies.c.parent, dependencies.c.child):

@@ -77,5 +77,4 @@ def _purge(old: list[Over], state: State, days: float) -> int:
     for name in databases:
         leadership.check()
         retention.forget_markers(doomed, name)
-    storage.forget_outputs({task.task_id for task in doomed})
-    return retention.purge(doomed, state, days=days)
+    return retention.purge(doomed, state, days=days, first=storage.forget_outputs)

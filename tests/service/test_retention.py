@@ -13,6 +13,7 @@ from ledger import db, leadership, queries, replay, retention, tallies, transiti
 from ledger.leadership import Deposed, Term
 from ledger.models import events, marker, tasks
 from ledger.states import FINAL, State
+from settings import settings
 from tasks import retention as policy
 from tasks.retention import Purge
 from tests import life, task_types  # noqa: F401  registers the types
@@ -176,6 +177,29 @@ def test_a_task_that_is_replayed_meanwhile_is_left_alone(monkeypatch: pytest.Mon
     assert purge() == 0
     assert life.state(task_id) == State.QUEUED
     assert broken() == []
+
+
+def output_of(task_id: str) -> Path:
+    made = Path(settings().storage_dir, "out", f"{task_id}-people.csv.gz")
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(b"made")
+    return made
+
+
+def test_what_a_task_made_goes_with_it_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, replayed = over(91, State.FAILED), over(91, State.FAILED)
+    made = [output_of(gone), output_of(replayed)]
+    forget = retention.forget_markers
+
+    def replay_first(*arguments: object) -> None:
+        replay.replay(replayed, by="a test")
+        forget(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(retention, "forget_markers", replay_first)
+        assert purge() == 1
+    assert [each.exists() for each in made] == [False, True]
+    made[1].unlink()
 
 
 def test_the_figures_of_ends_never_go_down(monkeypatch: pytest.MonkeyPatch) -> None:
