@@ -75,6 +75,8 @@ def _place(item: object) -> object:
             return item.participants
         case BranchId():
             return item.database
+        case (Standing(), str(name)):
+            return name
     return item
 
 
@@ -100,8 +102,8 @@ def _carry_out(branch: BranchId, *, commit: bool) -> bool:
     failpoints.reach("f17")
     if not xa.settle(branch, commit=commit):
         # MariaDB: the session that prepared it still lives, and holds the task's lock. It has nothing left to say.
-        # While it lives nobody else can have the lock.
-        xa.kill_holder(branch.task_id, branch.database, is_over=lambda: not xa.settle(branch, commit=commit))
+        # A later attempt sees to it by itself.
+        xa.kill_holder(branch.task_id, branch.database, is_over=lambda: _is_held(branch, commit=commit))
         return False
     log.warning(
         "settled a branch in doubt: %s",
@@ -109,6 +111,11 @@ def _carry_out(branch: BranchId, *, commit: bool) -> bool:
         extra={"action": "branch_settled", "task_id": branch.task_id, "attempt": branch.attempt},
     )
     return True
+
+
+def _is_held(branch: BranchId, *, commit: bool) -> bool:
+    row = queries.standing(branch.task_id)
+    return row is not None and row.attempt == branch.attempt and not xa.settle(branch, commit=commit)
 
 
 def finish_decided() -> int:
@@ -154,7 +161,7 @@ def finish_stops() -> int:
 def expire_leases() -> int:
     """Take tasks back from attempts that have been silent for too long. Their rows first, their connections second."""
     taken = _each(queries.expired_leases(), _expire)
-    _each(taken, _end_connections)
+    _each([(row, name) for row in taken for name in row.participants], _end_connection)
     return len(taken)
 
 
@@ -168,11 +175,13 @@ def _expire(row: Standing) -> bool:
     return taken
 
 
-def _end_connections(row: Standing) -> None:
-    """What is left undone here, because a database is away or this monitor dies, the next attempt does (`Attempt`)."""
+def _end_connection(where: tuple[Standing, str]) -> None:
+    """What is left undone here, because a database is away or this monitor dies, the next attempt does that comes there
+    (`Branch.start`), or else the server after `xa.IDLE_SECONDS`."""
+    row, name = where
 
     def is_over() -> bool:
         now = queries.standing(row.task_id)
         return now is not None and now.attempt == row.attempt and now.state not in ACTIVE
 
-    _each(row.participants, lambda name: xa.kill_holder(row.task_id, name, is_over=is_over))
+    xa.kill_holder(row.task_id, name, is_over=is_over)

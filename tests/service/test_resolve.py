@@ -279,6 +279,23 @@ def test_a_database_that_is_away_keeps_no_connection_on_another_from_being_ended
             eventually(partial(is_free, task_id, name))
 
 
+def test_a_database_that_is_away_is_asked_once_for_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        task_id = life.accept("bulk_insert", {"rows": 10})
+        life.claim(task_id)
+        transitions.join(task_id, 1, db.DATA)
+    asked = []
+
+    def away(task_id: str, database: str, **named: Any) -> bool:
+        asked.append(database)
+        raise db.Unavailable("it does not answer for five seconds")
+
+    monkeypatch.setattr(xa, "kill_holder", away)
+    life.let_pass(100)
+    assert resolve.expire_leases() == 3
+    assert asked == [db.DATA]
+
+
 def test_a_monitor_that_froze_before_ending_a_connection_leaves_a_later_attempt_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -311,7 +328,7 @@ def test_an_attempt_ends_the_connection_of_a_frozen_one_that_nobody_has_ended(mo
         eventually(lambda: life.is_frozen(pid))
         life.let_pass(100)
         with monkeypatch.context() as dying:
-            dying.setattr(resolve, "_end_connections", lambda row: None)
+            dying.setattr(resolve, "_end_connection", lambda where: None)
             assert resolve.expire_leases() == 1
         assert not xa.is_undone(task_id, db.DATA)
         life.release(task_id)
