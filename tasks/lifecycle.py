@@ -164,7 +164,7 @@ def _claim(
                 task_id, number, worker=worker, lease_seconds=lease_seconds, terms=terms, better_queues=better
             )
             if claim is None and doubtful:
-                _let_go_of_own(task_id, number, worker)
+                let_go_of_own(task_id, number, worker)
             return claim
         except db.Unavailable:
             doubtful = True
@@ -174,7 +174,7 @@ def _claim(
             time.sleep(_PAUSE_SECONDS)
 
 
-def _let_go_of_own(task_id: str, number: int, worker: str) -> None:
+def let_go_of_own(task_id: str, number: int, worker: str) -> None:
     """A claim that was won, and of which nobody heard, leaves an attempt that nobody makes. It uses up no retry."""
     if queries.claimant(task_id, number) == transitions.claimant(worker):
         transitions.hand_back(task_id, number, remark="the answer to its claim was lost")

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import c_uint64, sizeof
 from mmap import mmap
 
@@ -202,6 +203,9 @@ def _state(pack: Pack, ticket: Ticket, worker: str, *, doubtful: bool) -> str | 
     if ticket.task_id in pack.states:
         return pack.states[ticket.task_id]
     if pack.is_over_time:
+        if doubtful:
+            with suppress(db.Unavailable):
+                lifecycle.let_go_of_own(ticket.task_id, ticket.attempt, worker)
         return UNASKED
     terms = Terms(ticket.queue, ticket.timeout_seconds)
     return lifecycle.attempt_one(ticket.task_id, ticket.attempt, worker=worker, terms=terms, doubtful=doubtful)

@@ -274,7 +274,10 @@ def test_a_ledger_that_does_not_answer_a_claim_is_asked_for_each_alone(monkeypat
     assert run(accept(2)) == ["succeeded", "succeeded"]
 
 
-def test_a_claim_of_a_pack_of_which_nobody_heard_uses_up_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("patience", [20, 0])
+def test_a_claim_of_a_pack_of_which_nobody_heard_uses_up_no_retry(
+    patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tickets = accept(3, max_retries=0)
     claim = packs.claim
 
@@ -283,6 +286,8 @@ def test_a_claim_of_a_pack_of_which_nobody_heard_uses_up_no_retry(monkeypatch: p
         raise db.Unavailable("its answer was lost")
 
     monkeypatch.setattr(packs, "claim", unheard)
+    # When the ledger is back, the time of the pack is over.
+    monkeypatch.setattr(pack, "PATIENCE_SECONDS", patience)
     run(tickets)
     assert states(tickets) == ["queued"] * 3
 
