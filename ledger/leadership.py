@@ -15,8 +15,8 @@ What remains, because it lies outside the ledger, and why it does no harm
   - A prepared branch that was just being settled. Its row has said what becomes of it and cannot change its mind, so
     that both of two monitors would do the same.
   - The KILL of a silent attempt's connection, and the copy of a result in Redis. Each is preceded by a look at the term
-    (`check`); in the instant after it the KILL may hit the next attempt, which then fails and is retried. A dead letter
-    is acknowledged only after the transaction that tells of it, and read again otherwise.
+    (`check`), and the KILL by a look at the row once its connection is known: it never hits a later attempt. A dead
+    letter is acknowledged only after the transaction that tells of it, and read again otherwise.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ transaction, so that claims under one limit come one after the other. `running` 
 starts are counted by seconds of the database's clock. Who finds no place waits in a line (`ledger.places`).
 
 A task without limits pays for them with two looks into a primary key, in the guard of its claim and in no statement of
-their own. So a limit holds from the moment on in which it is there: no process remembers which there are.
+their own; a pack asks once more when it has claimed. So a limit holds from the moment on in which it is there: no
+process remembers which there are.
 """
 
 from __future__ import annotations

@@ -153,7 +153,12 @@ def _schedule_of(row: Row[Any], changes: Mapping[str, Any]) -> Schedule:
 def _waiting(connection: Connection, told: Schedule) -> dict[str, Any]:
     """What it waits for from now on: nothing while it is not enabled."""
     now = connection.execute(select(_NOW)).scalar_one().replace(tzinfo=UTC)
-    tick = cron.parsed(told.cron, told.timezone).following(now)
+    try:
+        tick = cron.parsed(told.cron, told.timezone).following(now)
+    except UnknownZone:
+        if told.enabled:
+            raise
+        return {"next_tick": None, "due_at": None}
     if tick is None:
         raise BadCron(f"{told.cron!r} does not come within the next 50 years")
     waits_for = tick.replace(tzinfo=None) if told.enabled else None

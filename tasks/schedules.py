@@ -70,8 +70,10 @@ def change(schedule_id: str, changes: Mapping[str, Any], *, caller: Caller = EVE
     while not won:
         row = schedules.get(schedule_id, caller=caller)
         submit.check(submission_of(changes.get("task", row.task)), caller=caller)
-        each = cron.parsed(changes.get("cron", row.cron), changes.get("timezone", row.timezone))
-        values = dict(changes) | ({"cron": each.expression} if "cron" in changes else {})
+        values = dict(changes)
+        if "cron" in changes or "timezone" in changes:
+            each = cron.parsed(changes.get("cron", row.cron), changes.get("timezone", row.timezone))
+            values["cron"] = each.expression
         won = schedules.change(schedule_id, values, revision=row.revision, caller=caller)
 
 

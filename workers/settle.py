@@ -4,9 +4,9 @@ A child settles its task in the ledger before it reports. When it is killed, or 
 parent tells the ledger in its place. The ledger decides whether there is another attempt, and sends a new ticket for
 it; the old ticket is acknowledged.
 
-Only the ticket of a child that died or left is given back instead, because nobody here knows whether it had claimed
-its task. If so, the ticket means an attempt that is over, and whoever gets it drops it. If not, the attempt starts at
-once, and not when the monitor misses the ticket. RabbitMQ's delivery limit dead-letters a ticket that always kills.
+Only the ticket of a child that died or left is given back instead: it may not have claimed its task. If it had, the
+ticket means an attempt that is over, and whoever gets it drops it. If not, the attempt starts at once, and not when the
+monitor misses the ticket. RabbitMQ's delivery limit dead-letters a ticket that always kills.
 
 When things fail: without the ledger the parent lets go, and the lease of the attempt runs out.
 """

@@ -16,6 +16,7 @@ from sqlalchemy import func, select, text, update
 import failpoints
 from ledger import acceptance, db, firings, keys, leadership, queries, retention, schedules
 from ledger.callers import EVERYBODY, Caller, Scope
+from ledger.cron import UnknownZone
 from ledger.filters import Filter
 from ledger.leadership import Deposed, Term
 from ledger.misfires import MOST_MADE_UP, Misfire, Overlap
@@ -61,7 +62,7 @@ def test_a_task_that_is_over_is_purged_and_the_schedule_goes_on() -> None:
     go_round()
     [task_id] = tasks_of(schedule_id)
     life.put(task_id, state=State.SUCCEEDED, finished_at=now() - timedelta(days=40))
-    assert retention.purge([retention.Over(task_id, 0, (), is_old=True)], State.SUCCEEDED, days=30) == 1
+    assert retention.purge([retention.Over(task_id, 0, (), is_old=True)], State.SUCCEEDED, days=30, first=len) == 1
     assert ticks(schedule_id) == tasks_of(schedule_id) == []
     assert (row(schedule_id).last_task_id, row(schedule_id).last_state) == (task_id, None)
     come(schedule_id)
@@ -350,8 +351,12 @@ def test_a_zone_that_is_none_any_more_keeps_nobody_waiting() -> None:
     come(sound)
     assert go_round() == 1
     assert "waits: UnknownZone" in row(broken).remark
-    assert len(schedules.next_ticks(schedules.get(broken), 5)) == 1, "it can be shown"
     assert row(broken).due_at > now() + timedelta(seconds=30)
+    assert len(schedules.next_ticks(schedules.get(broken), 5)) == 1, "it can be shown"
+    ticking.change(broken, {"enabled": False})
+    assert row(broken).next_tick is None
+    with pytest.raises(UnknownZone):
+        ticking.change(broken, {"enabled": True})
     assert (len(tasks_of(broken)), len(tasks_of(sound))) == (0, 1)
 
 
