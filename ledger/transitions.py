@@ -217,8 +217,8 @@ _OVERTAKEN = (
     )
     .limit(1)
 )
-#: The same among those that nobody is just claiming. The one that is found is locked until this claim is on disk, which
-#: takes no longer than its own claim would.
+#: The same among those that nobody is just claiming. The one that is found cannot be claimed or stopped until this
+#: claim is on disk: a commit as a rule, and `db.SILENCE_SECONDS` when its process freezes just here.
 _LEFT_BEHIND = _OVERTAKEN.with_for_update(skip_locked=True)
 _CLAIMED = select(*CLAIMED, _OVERTAKEN.scalar_subquery()).where(tasks.c.id == bindparam("this"))
 
